@@ -1,0 +1,8 @@
+//! Threads and descriptors of devices: the loop workers run on, and the slot that moves a worker between
+//! its device and the loop.
+
+mod event_loop;
+mod slot;
+
+pub use event_loop::{EventLoop, LoopHandle, QueueWorker, WorkerId};
+pub use slot::WorkerSlot;

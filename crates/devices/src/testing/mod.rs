@@ -1,0 +1,8 @@
+//! The driver side of a virtqueue, and an interrupt that records, for tests, benches and fuzz targets of
+//! devices.
+
+mod driver_ring;
+mod recorder;
+
+pub use driver_ring::{Buf, DriverRing, Used, guest_ram};
+pub use recorder::RecordingInterrupt;

@@ -1,0 +1,14 @@
+//! virtio devices (OASIS virtio 1.2) and their transport.
+
+mod device;
+mod interrupt;
+pub mod mmio;
+mod queue;
+
+pub use device::{
+    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, ShmWindow,
+    VirtioDevice, section_kind,
+};
+pub use interrupt::{Interrupt, Signal};
+pub use queue::{DeviceQueue, QueueError, restore_queues, save_queues};
+pub(crate) use queue::{QueueSetup, build_queue};

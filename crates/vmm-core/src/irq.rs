@@ -1,0 +1,54 @@
+//! Interrupt lines, seen from a device.
+
+use std::io;
+
+/// An edge-triggered interrupt line to the guest.
+///
+/// `trigger` sends one edge. It may be called from any thread, also while the virtual machine is paused
+/// (the edge is then pending in the interrupt controller). Implementations do not block.
+pub trait IrqLine: Send + Sync {
+    /// Sends one edge.
+    ///
+    /// # Errors
+    ///
+    /// The operating system refused the notification. The caller logs it at most; the guest re-reads its
+    /// rings on the next edge.
+    fn trigger(&self) -> io::Result<()>;
+}
+
+/// Hands out interrupt numbers from a range, each once.
+#[derive(Debug, Clone)]
+pub struct IrqAllocator {
+    next: u32,
+    last: u32,
+}
+
+impl IrqAllocator {
+    /// Numbers from `first` to `last`, both included.
+    pub fn new(first: u32, last: u32) -> Self {
+        IrqAllocator { next: first, last }
+    }
+
+    /// The next free number, or `None` when the range is used up.
+    pub fn allocate(&mut self) -> Option<u32> {
+        if self.next > self.last {
+            return None;
+        }
+        let irq = self.next;
+        self.next = self.next.checked_add(1)?;
+        Some(irq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_number_once_then_none() {
+        let mut irqs = IrqAllocator::new(5, 7);
+        let got: Vec<_> = std::iter::from_fn(|| irqs.allocate()).collect();
+        assert_eq!(got, [5, 6, 7]);
+        assert_eq!(irqs.allocate(), None);
+    }
+}
