@@ -1,0 +1,187 @@
+//! The system calls behind guest RAM.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::ptr::{self, NonNull};
+
+use libc::{c_int, c_void};
+use vm_memory::mmap::{MmapRegion, MmapRegionBuilder, MmapRegionError};
+
+use super::layout::PAGE_SIZE;
+
+/// What a [`Mapping`] shows.
+pub(super) struct Source {
+    /// `MAP_PRIVATE` or `MAP_SHARED`, with `MAP_ANONYMOUS`, `MAP_NORESERVE`, `MAP_HUGETLB`… as wanted.
+    pub flags: c_int,
+    /// File and offset in bytes, or -1 and 0.
+    pub fd: RawFd,
+    pub offset: i64,
+}
+
+/// A readable and writable mapping that is unmapped on drop.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    addr: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping is an address range of the process; no thread has a special relation to it, and the
+// struct itself never dereferences the address.
+unsafe impl Send for Mapping {}
+// SAFETY: as for `Send`; no method changes the struct through a shared reference.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `len` bytes of `source` at an address congruent to `congruent_to` modulo `align`.
+    ///
+    /// `align` must be a power of two and a multiple of the page size. The address is found by reserving
+    /// more than needed, placing the mapping inside the reservation and giving the rest back.
+    pub fn new(len: usize, align: usize, congruent_to: u64, source: &Source) -> io::Result<Self> {
+        let page = PAGE_SIZE as usize;
+        let too_large = || io::Error::from_raw_os_error(libc::ENOMEM);
+        let len = len.checked_next_multiple_of(page).ok_or_else(too_large)?;
+        let reserved = len.checked_add(align).ok_or_else(too_large)?;
+        let mut reservation = Mapping::map(
+            ptr::null_mut(),
+            reserved,
+            libc::PROT_NONE,
+            &Source {
+                flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                fd: -1,
+                offset: 0,
+            },
+        )?;
+        let base = reservation.addr.as_ptr() as usize;
+        let wanted = congruent_to as usize & (align - 1) & !(page - 1);
+        let head = wanted.wrapping_sub(base) & (align - 1);
+        reservation.split_off_front(head);
+        reservation.truncate(len);
+        let placed = Source { flags: source.flags | libc::MAP_FIXED, fd: source.fd, offset: source.offset };
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let mapping = Mapping::map(reservation.addr.as_ptr(), len, prot, &placed)?;
+        // The new mapping replaced the reservation page for page and owns the range from here on.
+        std::mem::forget(reservation);
+        Ok(mapping)
+    }
+
+    fn map(addr: *mut u8, len: usize, prot: c_int, source: &Source) -> io::Result<Self> {
+        // SAFETY: `addr` is null without MAP_FIXED, or lies in a reservation this process owns and nobody
+        // uses, so no existing object is replaced; the kernel checks all other arguments.
+        let addr =
+            unsafe { libc::mmap(addr.cast::<c_void>(), len, prot, source.flags, source.fd, source.offset) };
+        if addr == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let addr = NonNull::new(addr.cast::<u8>()).ok_or_else(|| io::Error::other("mmap returned null"))?;
+        Ok(Mapping { addr, len })
+    }
+
+    fn split_off_front(&mut self, count: usize) {
+        let count = count.min(self.len);
+        unmap(self.addr, count);
+        // SAFETY: `count` is at most `len`, so the result is inside the mapping or one past its end.
+        self.addr = unsafe { self.addr.add(count) };
+        self.len -= count;
+    }
+
+    fn truncate(&mut self, len: usize) {
+        let len = len.min(self.len);
+        // SAFETY: `len` is at most the old length, so the result is inside the mapping or one past its end.
+        let tail = unsafe { self.addr.add(len) };
+        unmap(tail, self.len - len);
+        self.len = len;
+    }
+
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.addr.as_ptr()
+    }
+
+    /// Advises the kernel about the whole mapping.
+    pub fn advise(&self, advice: c_int) -> io::Result<()> {
+        // SAFETY: the range is exactly this mapping. Callers pass advice that keeps the contents
+        // (MADV_HUGEPAGE, MADV_DONTDUMP).
+        let ret = unsafe { libc::madvise(self.addr.as_ptr().cast::<c_void>(), self.len, advice) };
+        if ret == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        unmap(self.addr, self.len);
+    }
+}
+
+/// Unmaps a part of a mapping the caller owns and stops using.
+fn unmap(addr: NonNull<u8>, len: usize) {
+    if len == 0 {
+        return;
+    }
+    // SAFETY: only `Mapping` calls this, with a part of itself that it forgets or drops. A failure (which
+    // valid arguments do not have, short of the mapping count limit) leaks address space, nothing else.
+    let ret = unsafe { libc::munmap(addr.as_ptr().cast::<c_void>(), len) };
+    if ret != 0 {
+        log::warn!("munmap of {len} bytes failed: {}", io::Error::last_os_error());
+    }
+}
+
+/// Finishes `builder` with a view of `mapping`, which the view does not own.
+///
+/// The caller keeps `mapping` alive for as long as the view.
+pub(super) fn view_of(
+    builder: MmapRegionBuilder<()>,
+    mapping: &Mapping,
+) -> Result<MmapRegion<()>, MmapRegionError> {
+    // SAFETY: the builder's size is at most the mapping's (the mapping is the page-rounded range), and
+    // `GuestRegion` keeps the mapping until after the view is gone.
+    unsafe { builder.with_raw_mmap_pointer(mapping.as_ptr()) }.build()
+}
+
+/// An anonymous file of `len` bytes whose size nobody can change any more.
+///
+/// A holder of the descriptor who could shrink the file would make guest memory accesses fault in the VMM.
+pub(super) fn sealed_memfd(len: u64) -> io::Result<File> {
+    let name = c"purlin-ram";
+    // SAFETY: `name` is a NUL-terminated string that lives through the call.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call returned a new descriptor that nothing else owns.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(len)?;
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: F_ADD_SEALS takes an integer and touches no memory.
+    let ret = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(file) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANONYMOUS: Source =
+        Source { flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, fd: -1, offset: 0 };
+
+    #[test]
+    fn placed_congruent_for_any_guest_address() {
+        for guest in [0u64, 0x1000, 0x1f_f000, 0x20_0000, 0x10_0000, 1 << 32] {
+            let mapping = Mapping::new(0x30_0000, 0x20_0000, guest, &ANONYMOUS).unwrap();
+            assert_eq!(mapping.as_ptr() as u64 & 0x1f_ffff, guest & 0x1f_ffff, "{guest:#x}");
+        }
+    }
+
+    #[test]
+    fn overflowing_lengths_are_refused() {
+        assert!(Mapping::new(usize::MAX, 0x20_0000, 0, &ANONYMOUS).is_err());
+        assert!(Mapping::new(usize::MAX - 0x1000, 0x20_0000, 0, &ANONYMOUS).is_err());
+    }
+
+    #[test]
+    fn the_memfd_keeps_its_size() {
+        let file = sealed_memfd(0x3000).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 0x3000);
+        assert!(file.set_len(0x1000).is_err());
+        assert!(file.set_len(0x4000).is_err());
+    }
+}
