@@ -1,0 +1,138 @@
+//! The QEMU process: its command line, its streams and how it ends.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::proc::{say, tail};
+use crate::setup::Machine;
+
+use super::Options;
+
+/// The script that the machine runs, under the output directory.
+const JOB: &str = ".job";
+/// The job's exit status, which the machine writes there.
+const STATUS: &str = ".status";
+/// What the machine's kernel says.
+const CONSOLE: &str = ".console";
+
+/// As `timeout` reports that time is up.
+const TIMED_OUT: u8 = 124;
+const MACHINE_FAILED: u8 = 125;
+
+/// Runs the bash script `job` in the machine and returns its exit status. Its stdout is written to `stdout` and its
+/// stderr to ours, as it comes.
+pub fn run(machine: &Machine, options: &Options, job: &str, stdout: &mut dyn Write) -> Result<u8> {
+    let temporary;
+    let out = match &options.out {
+        Some(out) => out.as_path(),
+        None => {
+            temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
+            temporary.path()
+        }
+    };
+    fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    fs::write(out.join(JOB), job)?;
+    remove_file(&out.join(STATUS))?;
+    let ended = emulate(machine, options, out, stdout)?;
+    let status = fs::read_to_string(out.join(STATUS)).ok().and_then(|text| text.trim().parse().ok());
+    let code = status.unwrap_or_else(|| explain(ended, options, out));
+    for name in [JOB, STATUS, CONSOLE] {
+        remove_file(&out.join(name))?;
+    }
+    Ok(code)
+}
+
+/// Says why there is no exit status, and returns one of ours.
+fn explain(ended: ExitStatus, options: &Options, out: &Path) -> u8 {
+    if ended.code() == Some(TIMED_OUT.into()) {
+        say(format_args!("the time limit of {} s is over", options.limit.as_secs()));
+        return TIMED_OUT;
+    }
+    let console = fs::read(out.join(CONSOLE)).unwrap_or_default();
+    say(format_args!("the rig's machine failed: QEMU {ended}; its console ends with"));
+    say(tail(&String::from_utf8_lossy(&console), 20));
+    MACHINE_FAILED
+}
+
+fn emulate(machine: &Machine, options: &Options, out: &Path, stdout: &mut dyn Write) -> Result<ExitStatus> {
+    // `timeout` rather than a clock here, so that the limit holds even if this process is killed.
+    let mut qemu = Command::new("timeout")
+        .args(["--foreground", "--kill-after=5"])
+        .arg(options.limit.as_secs().to_string())
+        .arg("qemu-system-x86_64")
+        .args(arguments(machine, options, out))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run `timeout` (Debian: coreutils)")?;
+    let from_stdout = qemu.stdout.take().context("QEMU has no stdout")?;
+    let from_stderr = qemu.stderr.take().context("QEMU has no stderr")?;
+    std::thread::scope(|scope| {
+        scope.spawn(|| copy_live(from_stderr, &mut io::stderr()));
+        copy_live(from_stdout, stdout);
+    });
+    Ok(qemu.wait()?)
+}
+
+fn arguments(machine: &Machine, options: &Options, out: &Path) -> Vec<OsString> {
+    let mut all: Vec<OsString> = Vec::new();
+    let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
+    // Without ERMS and FSRM, kernels copy with plain moves: the string instructions are slow in emulation.
+    add(&["-machine", "q35", "-cpu", "max,-erms,-fsrm", "-nodefaults", "-no-user-config", "-no-reboot"]);
+    add(&["-display", "none", "-m", &options.memory_mib.to_string()]);
+    if options.deterministic {
+        add(&["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-smp", "1"]);
+    } else {
+        add(&["-accel", "tcg,thread=multi", "-smp", &options.cpus.to_string()]);
+    }
+    add(&["-append", "console=ttyS0 reboot=t panic=-1 quiet loglevel=4"]);
+    add(&["-device", "virtio-serial-pci"]);
+    add(&["-chardev", "stdio,id=stdout,signal=off", "-device", "virtconsole,chardev=stdout"]);
+    add(&["-chardev", "file,id=stderr,path=/dev/stderr,append=on", "-device", "virtconsole,chardev=stderr"]);
+    add(&["-netdev", "user,id=net,restrict=on", "-device", "virtio-net-pci,netdev=net,romfile="]);
+    add(&["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"]);
+    add(&["-device", "virtio-9p-pci,fsdev=root,mount_tag=root"]);
+    add(&["-device", "virtio-9p-pci,fsdev=out,mount_tag=out"]);
+    let out_option = |prefix: &str, path: &Path, suffix: &str| {
+        // QEMU reads a doubled comma in an option's value as one comma.
+        OsString::from(format!("{prefix}{}{suffix}", path.to_string_lossy().replace(',', ",,")))
+    };
+    all.extend([
+        "-fsdev".into(),
+        out_option("local,id=out,path=", out, ",security_model=none,multidevs=remap"),
+    ]);
+    all.extend(["-serial".into(), out_option("file:", &out.join(CONSOLE), "")]);
+    all.extend([
+        "-kernel".into(),
+        machine.kernel.clone().into(),
+        "-initrd".into(),
+        machine.initramfs.clone().into(),
+    ]);
+    all
+}
+
+/// Copies until the end, each piece at once. When nobody reads any more, the rest is read and dropped, so that the
+/// machine does not stall.
+fn copy_live(mut from: impl Read, to: &mut dyn Write) {
+    let mut buffer = [0; 1 << 16];
+    let mut open = true;
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        let piece = buffer.get(..count).unwrap_or_default();
+        open = open && to.write_all(piece).and_then(|()| to.flush()).is_ok();
+    }
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
