@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+
+extern crate alloc;
+
+pub mod abi;
+pub mod cmdline;
+pub mod config;
+pub mod control;
+pub mod env;
+pub mod errno;
+pub mod netlink;
+pub mod plan;
+pub mod ports;
+pub mod reap;
+pub mod rlimit;
+pub mod search;
+pub mod workload;
+
+/// The init binary: a static x86-64 ELF executable without any dependency, for the guest's [`abi::INIT_PATH`], mode
+/// 0755.
+pub fn binary() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/init"))
+}

@@ -1,0 +1,97 @@
+//! What the workload finds set up.
+
+use purlin_init::control::{Event, Stage};
+use purlin_init::errno::Errno;
+
+use crate::machine::{Machine, read};
+
+#[test]
+fn file_systems_are_mounted() {
+    let Some(machine) = Machine::shell("cat /proc/self/mountinfo") else { return };
+    let outcome = machine.run();
+    for (target, kind, options) in [
+        ("/dev", "devtmpfs", "rw,relatime"),
+        ("/proc", "proc", "rw,nosuid,nodev,noexec,relatime"),
+        ("/sys", "sysfs", "rw,nosuid,nodev,noexec,relatime"),
+        ("/sys/fs/cgroup", "cgroup2", "rw,nosuid,nodev,noexec,relatime"),
+        ("/dev/pts", "devpts", "rw,nosuid,noexec,relatime"),
+        ("/dev/shm", "tmpfs", "rw,nosuid,noexec,relatime"),
+    ] {
+        let line = outcome.output().lines().find(|line| line.contains(&format!(" {target} {options} ")));
+        let line = line.unwrap_or_else(|| panic!("{target} is not mounted:\n{}", outcome.stdout));
+        assert!(line.contains(&format!(" - {kind} ")), "{line}");
+        assert!(line.contains(" shared:"), "{line}");
+    }
+}
+
+#[test]
+fn the_system_has_its_traits() {
+    let script =
+        "hostname; cat /sys/class/net/lo/flags; readlink /dev/fd; pwd; grep ^SigBlk /proc/self/status";
+    let Some(machine) = Machine::shell(script) else { return };
+    let plain = machine.run();
+    assert_eq!(plain.output(), "localhost\n0x9\n/proc/self/fd\n/\nSigBlk:\t0000000000000000\n");
+    let named = machine.env("HOSTNAME", "box").run();
+    assert!(named.output().starts_with("box\n"));
+}
+
+#[test]
+fn the_workload_leads_nothing_but_has_its_session() {
+    let Some(machine) = Machine::shell("cat /proc/self/stat; exit 0") else { return };
+    let outcome = machine.run();
+    let fields: Vec<&str> = outcome.output().split(' ').collect();
+    // Process group and session are those of PID 1, so that the terminal's signals reach the workload.
+    assert_eq!((fields[4], fields[5]), ("1", "1"), "{}", outcome.stdout);
+}
+
+#[test]
+fn the_workload_inherits_its_standard_descriptors_only() {
+    let Some(machine) = Machine::shell("ls /proc/self/fd") else { return };
+    assert_eq!(machine.run().output(), "0\n1\n2\n3\n"); // 3 is the listing itself
+}
+
+#[test]
+fn missing_standard_descriptors_are_filled() {
+    let script = "for fd in 0 1 2; do readlink /proc/self/fd/$fd; done > /out";
+    let Some(machine) = Machine::shell(script) else { return };
+    let outcome = machine.without_stdio();
+    assert_eq!(outcome.run().code(), 0);
+    // 1 is the script's own redirection.
+    assert_eq!(read(outcome.path("out")), "/dev/null\n/out\n/dev/null\n");
+}
+
+#[test]
+fn a_mount_that_fails_ends_the_boot() {
+    let Some(machine) = Machine::shell("echo no") else { return };
+    machine.put("sys", b"a file", 0o644);
+    let outcome = machine.run();
+    assert_eq!(outcome.code(), 125);
+    assert_eq!(outcome.stdout, "");
+    assert!(outcome.stderr.contains("purlin-init: mount /sys: ENOTDIR\n"), "{}", outcome.stderr);
+    let failed =
+        Event::SetupFailed { stage: Stage::Mount, errno: Some(Errno::NOTDIR), message: "mount /sys".into() };
+    assert!(outcome.events.contains(&failed), "{:?}", outcome.events);
+}
+
+#[test]
+fn outside_of_a_machine_nothing_happens() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("init");
+    std::fs::write(&path, purlin_init::binary()).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let output = std::process::Command::new(path).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("runs as process 1 only"));
+}
+
+#[test]
+fn the_binary_is_small_and_needs_no_loader() {
+    let binary = purlin_init::binary();
+    assert!(binary.starts_with(b"\x7fELF\x02\x01"));
+    assert!(binary.len() < 128 << 10, "{} bytes", binary.len());
+    let headers = u16::from_le_bytes([binary[56], binary[57]]);
+    for index in 0..usize::from(headers) {
+        const PT_INTERP: u8 = 3;
+        assert_ne!(binary[64 + 56 * index], PT_INTERP);
+    }
+}
