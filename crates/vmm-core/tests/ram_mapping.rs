@@ -2,6 +2,8 @@
 //!
 //! One test in a process of its own: it reads the process's memory map, in which other tests would allocate.
 
+#![allow(clippy::unwrap_used)] // helpers of a test
+
 use purlin_vmm_core::memory::alloc::allocate;
 use purlin_vmm_core::memory::{
     Bytes, GuestAddress, GuestMemory, GuestMemoryRegion, GuestRam, MemoryLayout, MemoryRegionAddress,

@@ -1,0 +1,99 @@
+//! A guest of a few instructions, and a device that records what it does.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use purlin_vmm_core::bus::BusDevice;
+use purlin_vmm_core::kvm::{BootState, Buses, KvmVcpu, KvmVm, VcpuEvent, VcpuGroup};
+use purlin_vmm_core::memory::{Bytes, GuestAddress, GuestRam, SharedRam};
+
+pub const LIMIT: Duration = Duration::from_secs(20);
+pub const PORT: u64 = 0x80;
+pub const MMIO: u64 = 0xd000;
+const CODE_ADDR: u64 = 0x1000;
+
+pub fn soon() -> Instant {
+    Instant::now() + LIMIT
+}
+
+/// Counts reads and writes; a read gives the number of reads so far, so that a repeated read shows.
+#[derive(Default)]
+pub struct Counter {
+    pub reads: u64,
+    pub written: Vec<u8>,
+}
+
+#[derive(Default)]
+pub struct SharedCounter {
+    state: Mutex<Counter>,
+    changed: Condvar,
+}
+
+impl SharedCounter {
+    pub fn wait_until(&self, done: impl Fn(&Counter) -> bool) -> bool {
+        let guard = self.state.lock().unwrap();
+        let (_guard, timeout) = self.changed.wait_timeout_while(guard, LIMIT, |c| !done(c)).unwrap();
+        !timeout.timed_out()
+    }
+
+    pub fn get<T>(&self, f: impl Fn(&Counter) -> T) -> T {
+        f(&self.state.lock().unwrap())
+    }
+}
+
+struct Port(Arc<SharedCounter>, Duration);
+
+impl BusDevice for Port {
+    fn read(&mut self, _offset: u64, data: &mut [u8]) {
+        // A slow device makes it likely that a pause finds a read in flight.
+        std::thread::sleep(self.1);
+        let mut state = self.0.state.lock().unwrap();
+        state.reads += 1;
+        data.fill(0);
+        data[0] = state.reads as u8;
+        self.0.changed.notify_all();
+    }
+
+    fn write(&mut self, _offset: u64, data: &[u8]) {
+        self.0.state.lock().unwrap().written.extend_from_slice(data);
+        self.0.changed.notify_all();
+    }
+}
+
+pub struct Guest {
+    pub group: VcpuGroup,
+    pub events: Receiver<VcpuEvent>,
+    pub port: Arc<SharedCounter>,
+    pub ram: SharedRam,
+}
+
+/// Real-mode state at the guest's code.
+pub fn real_mode(vcpu: &KvmVcpu) -> BootState {
+    let mut sregs = vcpu.sregs().unwrap();
+    sregs.cs.base = 0;
+    sregs.cs.selector = 0;
+    let regs = kvm_bindings::kvm_regs { rip: CODE_ADDR, rflags: 2, rsp: 0x800, ..Default::default() };
+    BootState { regs, sregs, ..Default::default() }
+}
+
+/// A machine with `vcpus` vCPUs, of which the first runs `code`. Each device access takes `delay`.
+pub fn machine(code: &[u8], vcpus: u8, delay: Duration) -> Guest {
+    let ram = Arc::new(GuestRam::from_ranges(&[(GuestAddress(0), 0xd000)]).unwrap());
+    ram.write_slice(code, GuestAddress(CODE_ADDR)).unwrap();
+    let vm = KvmVm::new(ram.clone()).expect("this test needs a usable /dev/kvm");
+    let port = Arc::<SharedCounter>::default();
+    let mut buses = Buses::default();
+    buses.pio.insert(PORT, 1, Arc::new(Mutex::new(Port(port.clone(), delay)))).unwrap();
+    buses.mmio.insert(MMIO, 0x1000, Arc::new(Mutex::new(Port(port.clone(), delay)))).unwrap();
+    let cpus: Vec<KvmVcpu> = (0..vcpus)
+        .map(|i| {
+            let vcpu = vm.create_vcpu(i).unwrap();
+            vcpu.set_boot_state(&real_mode(&vcpu)).unwrap();
+            vcpu
+        })
+        .collect();
+    let (tx, events) = channel();
+    let group = VcpuGroup::new(cpus, &Arc::new(buses), &tx).unwrap();
+    Guest { group, events, port, ram }
+}
