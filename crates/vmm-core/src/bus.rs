@@ -79,14 +79,12 @@ impl Bus {
     ///
     /// [`BusError`] if the range is empty, wraps, or overlaps another.
     pub fn insert(&mut self, base: u64, len: u64, device: SharedDevice) -> Result<(), BusError> {
-        let last = len
-            .checked_sub(1)
-            .and_then(|l| base.checked_add(l))
-            .ok_or(BusError::Range { base, len })?;
-        if let Some((&other, range)) = self.ranges.range(..=last).next_back() {
-            if range.last >= base {
-                return Err(BusError::Overlap { base, len, other });
-            }
+        let last =
+            len.checked_sub(1).and_then(|l| base.checked_add(l)).ok_or(BusError::Range { base, len })?;
+        if let Some((&other, range)) = self.ranges.range(..=last).next_back()
+            && range.last >= base
+        {
+            return Err(BusError::Overlap { base, len, other });
         }
         self.ranges.insert(base, Range { last, device });
         Ok(())

@@ -1,1 +1,7 @@
-//! Legacy x86 devices on port I/O.
+//! Legacy x86 devices on port I/O: what a Linux guest touches even on a machine without them.
+
+mod cmos;
+mod i8042;
+
+pub use cmos::{CMOS_LEN, CMOS_PORT, Cmos};
+pub use i8042::{I8042, I8042_LEN, I8042_PORT};

@@ -43,6 +43,9 @@ pub struct Used {
     pub data: Vec<u8>,
 }
 
+/// A descriptor in use and, if the device may write it, where its buffer is.
+type Part = (u16, Option<(u64, u32)>);
+
 /// The driver side of one queue.
 ///
 /// Rings and buffers live in `[base, base + span)` of guest RAM. Buffers are allocated upward and wrap
@@ -56,7 +59,7 @@ pub struct DriverRing {
     heap: (u64, u64),
     next_buf: u64,
     free: Vec<u16>,
-    chains: Vec<Vec<(u16, Option<(u64, u32)>)>>,
+    chains: Vec<Vec<Part>>,
     avail_idx: Wrapping<u16>,
     used_idx: Wrapping<u16>,
     event: Arc<EventFd>,

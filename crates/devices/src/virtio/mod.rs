@@ -4,6 +4,7 @@ mod device;
 mod interrupt;
 pub mod mmio;
 mod queue;
+pub mod rng;
 
 pub use device::{
     ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, ShmWindow,

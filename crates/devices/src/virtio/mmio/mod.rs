@@ -17,3 +17,6 @@ pub const MMIO_LEN: u64 = 0x1000;
 
 /// Offset of QueueNotify: where a notification (ioeventfd) is written, four bytes, value = queue number.
 pub const QUEUE_NOTIFY: u64 = 0x50;
+
+#[cfg(test)]
+mod tests;

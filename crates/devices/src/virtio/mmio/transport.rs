@@ -102,7 +102,8 @@ impl<D: VirtioDevice> MmioTransport<D> {
         let region = shm.map(|(id, w)| ShmRegion { id, base: w.guest_addr.0, len: w.len });
         let id = device.device_type() as u32;
         let registers = Registers::new(id, device.features(), device.queue_sizes(), region);
-        let events = device.queue_sizes().iter().map(|_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map(Arc::new));
+        let events =
+            device.queue_sizes().iter().map(|_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map(Arc::new));
         Ok(MmioTransport {
             events: events.collect::<Result<_, _>>()?,
             device,
@@ -240,9 +241,7 @@ impl<D: VirtioDevice> BusDevice for MmioTransport<D> {
         data.fill(0);
         let value = match self.registers.read(offset, data.len()) {
             Read::Value(v) => v,
-            Read::Status(v) => {
-                v | if self.interrupt.reset_needed() { status::NEEDS_RESET } else { 0 }
-            }
+            Read::Status(v) => v | if self.interrupt.reset_needed() { status::NEEDS_RESET } else { 0 },
             Read::InterruptStatus => self.interrupt.status(),
             Read::ConfigGeneration => self.device.config_generation(),
             Read::Config(at) => return self.device.read_config(at, data),

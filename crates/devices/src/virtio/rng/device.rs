@@ -1,0 +1,158 @@
+//! The device around the worker.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use purlin_snapshot::{Section, SectionId, Writer};
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+
+use super::worker::RngWorker;
+use crate::shell::{LoopHandle, WorkerSlot};
+use crate::virtio::device::section_kind::DEVICE_BASE;
+use crate::virtio::{
+    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, Signal,
+    VirtioDevice, restore_queues, save_queues,
+};
+
+const QUEUE_SIZES: [u16; 1] = [256];
+const SECTION_KIND: u32 = DEVICE_BASE + DeviceType::Rng as u32;
+const SECTION_VERSION: u16 = 1;
+/// How long a reset waits for the loop on the vCPU thread that asked for it.
+const RESET_WAIT: Duration = Duration::from_millis(50);
+
+/// The entropy device; runs on a loop it shares with other slow devices.
+pub struct Rng {
+    source: File,
+    features: u64,
+    slot: WorkerSlot<RngWorker>,
+}
+
+impl Rng {
+    /// Random bytes from the host kernel (`/dev/urandom`).
+    ///
+    /// # Errors
+    ///
+    /// The device file cannot be opened.
+    pub fn new(handle: LoopHandle) -> io::Result<Self> {
+        Ok(Self::with_source(handle, File::open("/dev/urandom")?))
+    }
+
+    /// Bytes from a file of the caller's choice. A source that ends stops the device.
+    pub fn with_source(handle: LoopHandle, source: File) -> Self {
+        Rng { source, features: 0, slot: WorkerSlot::new(handle) }
+    }
+
+    fn worker(&self, context: ActivateContext) -> Result<RngWorker, ActivateError> {
+        let ActivateContext { memory, queues, interrupt, .. } = context;
+        let found = queues.len();
+        let [queue] = <[_; 1]>::try_from(queues)
+            .map_err(|_| ActivateError::QueueCount { expected: QUEUE_SIZES.len(), found })?;
+        let source = self
+            .source
+            .try_clone()
+            .map_err(|source| ActivateError::Host { what: "random source", source })?;
+        Ok(RngWorker { memory, queue, interrupt, source, failed: false })
+    }
+}
+
+impl VirtioDevice for Rng {
+    fn device_type(&self) -> DeviceType {
+        DeviceType::Rng
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &QUEUE_SIZES
+    }
+
+    fn features(&self) -> u64 {
+        1 << VIRTIO_RING_F_EVENT_IDX
+    }
+
+    fn ack_features(&mut self, features: u64) {
+        self.features = features;
+    }
+
+    fn read_config(&self, _offset: u64, _data: &mut [u8]) {}
+
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    fn activate(&mut self, context: ActivateContext) -> Result<(), ActivateError> {
+        if !self.slot.is_empty() {
+            return Err(ActivateError::AlreadyActive);
+        }
+        let worker = self.worker(context)?;
+        self.slot.put(worker);
+        self.slot.start().map_err(|source| ActivateError::Host { what: "device loop", source })
+    }
+
+    fn quiesce(&mut self, deadline: Instant) -> Result<(), Busy> {
+        self.slot.park(deadline).map_err(|reason| Busy { device: DeviceType::Rng, reason })
+    }
+
+    fn save(&self) -> Result<Section, SaveError> {
+        let worker = self.slot.parked();
+        if worker.is_none() && !self.slot.is_empty() {
+            return Err(SaveError::NotQuiesced(DeviceType::Rng));
+        }
+        let mut w = Writer::new();
+        w.u64(self.features);
+        w.bool(worker.is_some());
+        if let Some(worker) = worker {
+            w.bool(worker.failed);
+            save_queues(&mut w, std::iter::once(&worker.queue.queue));
+        }
+        let id = SectionId { kind: SECTION_KIND, version: SECTION_VERSION, instance: 0 };
+        Ok(Section::new(id, w.into_bytes()))
+    }
+
+    fn restore(&mut self, section: &Section, context: Option<ActivateContext>) -> Result<(), RestoreError> {
+        if !self.slot.is_empty() {
+            return Err(RestoreError::NotFresh);
+        }
+        let mut r = section.expect_kind(SECTION_KIND, SECTION_VERSION)?;
+        let features = r.u64("features")?;
+        let mut context = context;
+        let mut worker = None;
+        if r.bool("active")? {
+            let failed = r.bool("failed")?;
+            restore_queues(&mut r, QUEUE_SIZES.len(), context.as_mut())?;
+            if let Some(context) = context {
+                worker = Some(RngWorker { failed, ..self.worker(context)? });
+            }
+        }
+        r.finish()?;
+        self.features = features;
+        if let Some(worker) = worker {
+            self.slot.put(worker);
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self) {
+        let Some(worker) = self.slot.parked() else { return };
+        let (interrupt, index) = (Arc::clone(&worker.interrupt), worker.queue.index);
+        if let Err(e) = self.slot.start() {
+            log::error!("rng cannot resume: {e}");
+        }
+        interrupt.trigger(Signal::Queue(index));
+    }
+
+    fn reset(&mut self) -> ResetProgress {
+        let deadline = Instant::now().checked_add(RESET_WAIT).unwrap_or_else(Instant::now);
+        match self.slot.park(deadline) {
+            Ok(()) => {
+                self.slot.clear();
+                self.features = 0;
+                ResetProgress::Done
+            }
+            Err(_) if self.slot.is_empty() => ResetProgress::Done,
+            Err(_) => ResetProgress::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,125 @@
+//! The unsafe corner of the KVM shell: the kick signal, memory slots, thread clocks.
+
+use std::cell::Cell;
+use std::io;
+use std::os::unix::thread::JoinHandleExt;
+use std::ptr;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use kvm_bindings::{kvm_run, kvm_userspace_memory_region};
+use kvm_ioctls::{VcpuFd, VmFd};
+use libc::{c_int, c_void, siginfo_t};
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+
+use super::KvmError;
+use crate::memory::{Address, GuestMemory, GuestMemoryRegion, MemoryRegionAddress, SharedRam};
+
+thread_local! {
+    /// The shared page of the vCPU this thread runs, or null.
+    static CURRENT_RUN: Cell<*mut kvm_run> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// The signal that takes a vCPU thread out of `KVM_RUN`.
+pub fn kick_signal() -> c_int {
+    SIGRTMIN()
+}
+
+extern "C" fn on_kick(_signal: c_int, _info: *mut siginfo_t, _context: *mut c_void) {
+    // A thread-local without destructor and with constant initialiser: reading it is a plain load.
+    let run = CURRENT_RUN.with(Cell::get);
+    if !run.is_null() {
+        // SAFETY: `run` points at the vCPU's mapped page while `CurrentRun` of this thread lives, and the
+        // handler runs on this thread. The field is a byte that the kernel reads and nobody else writes.
+        unsafe { ptr::write_volatile(&raw mut (*run).immediate_exit, 1) };
+    }
+}
+
+/// Installs the handler. Repeating it is harmless.
+pub(super) fn install_kick_handler() -> Result<(), KvmError> {
+    register_signal_handler(kick_signal(), on_kick).map_err(|e| KvmError::Host {
+        what: "handler for the vCPU kick signal",
+        source: io::Error::from_raw_os_error(e.errno()),
+    })
+}
+
+/// Clears the thread's vCPU pointer, also when the body panics.
+struct Unset;
+
+impl Drop for Unset {
+    fn drop(&mut self) {
+        CURRENT_RUN.with(|c| c.set(ptr::null_mut()));
+    }
+}
+
+/// Runs `body` with kicks of this thread reaching the vCPU inside `owner`.
+///
+/// The pointer the handler uses is valid throughout: `owner`, and with it the vCPU's mapped page, is
+/// borrowed until `body` has returned.
+pub(super) fn with_current_vcpu<T>(owner: &mut T, fd: fn(&mut T) -> &mut VcpuFd, body: impl FnOnce(&mut T)) {
+    let run = ptr::from_mut(fd(owner).get_kvm_run());
+    CURRENT_RUN.with(|c| c.set(run));
+    let _unset = Unset;
+    body(owner);
+}
+
+/// Sends the kick signal to a thread that has not been joined.
+pub(super) fn kick(thread: &JoinHandle<()>) -> io::Result<()> {
+    thread.kill(kick_signal()).map_err(|e| io::Error::from_raw_os_error(e.errno()))
+}
+
+/// CPU time a thread has used; zero if the system does not tell.
+pub(super) fn cpu_time(thread: &JoinHandle<()>) -> Duration {
+    let mut clock = 0;
+    // SAFETY: the thread has not been joined, so its id is valid; `clock` is written on success.
+    if unsafe { libc::pthread_getcpuclockid(thread.as_pthread_t(), &raw mut clock) } != 0 {
+        return Duration::ZERO;
+    }
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec to write.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+        return Duration::ZERO;
+    }
+    let secs = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(secs, nanos)
+}
+
+/// A VM descriptor together with the memory its slots point at.
+///
+/// Field order matters: the descriptor is closed before the memory is unmapped.
+pub(super) struct MappedVm {
+    fd: VmFd,
+    ram: SharedRam,
+}
+
+impl MappedVm {
+    /// Gives the guest all of `ram`, one slot per region.
+    pub fn new(fd: VmFd, ram: SharedRam) -> Result<Self, KvmError> {
+        for (slot, region) in (0u32..).zip(ram.iter()) {
+            let host = region
+                .get_host_address(MemoryRegionAddress(0))
+                .map_err(|_| KvmError::MissingCapability("memory region with a host address"))?;
+            let slot = kvm_userspace_memory_region {
+                slot,
+                flags: 0,
+                guest_phys_addr: region.start_addr().raw_value(),
+                memory_size: region.len(),
+                userspace_addr: host as u64,
+            };
+            // SAFETY: the region stays mapped while `ram` lives, which this value keeps for as long as the
+            // descriptor; vCPUs keep this value.
+            unsafe { fd.set_user_memory_region(slot) }
+                .map_err(KvmError::ioctl("KVM_SET_USER_MEMORY_REGION"))?;
+        }
+        Ok(MappedVm { fd, ram })
+    }
+
+    pub fn fd(&self) -> &VmFd {
+        &self.fd
+    }
+
+    pub fn ram(&self) -> &SharedRam {
+        &self.ram
+    }
+}

@@ -1,0 +1,119 @@
+//! The thread of one vCPU.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+
+use super::machine::{Reply, VcpuCommand, VcpuState};
+use super::sys::with_current_vcpu;
+use super::vcpu::Entry;
+use super::{KvmVcpu, VcpuEvent};
+use crate::bus::Bus;
+
+/// The two address spaces of an x86 machine.
+#[derive(Debug, Default)]
+pub struct Buses {
+    /// Port I/O.
+    pub pio: Bus,
+    /// Memory-mapped I/O.
+    pub mmio: Bus,
+}
+
+/// A vCPU's answer: its index, and for [`VcpuCommand::QueryParked`] whether it is parked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer {
+    pub index: u8,
+    pub parked: bool,
+}
+
+pub(super) struct Request {
+    pub command: VcpuCommand,
+    pub reply: Sender<Answer>,
+}
+
+/// The owner's side of a vCPU thread.
+pub(super) struct VcpuThread {
+    pub index: u8,
+    pub requests: Sender<Request>,
+    pub thread: JoinHandle<()>,
+}
+
+impl VcpuThread {
+    /// Starts the thread, paused. `events` hears when the vCPU ends by itself.
+    pub(super) fn spawn(vcpu: KvmVcpu, buses: Arc<Buses>, events: Sender<VcpuEvent>) -> io::Result<Self> {
+        let (requests, rx) = channel();
+        let index = vcpu.index();
+        let thread = std::thread::Builder::new()
+            .name(format!("vcpu{index}"))
+            .spawn(move || Runner { vcpu, buses, events, requests: rx, state: VcpuState::Paused }.run())?;
+        Ok(VcpuThread { index, requests, thread })
+    }
+}
+
+struct Runner {
+    vcpu: KvmVcpu,
+    buses: Arc<Buses>,
+    events: Sender<VcpuEvent>,
+    requests: Receiver<Request>,
+    state: VcpuState,
+}
+
+impl Runner {
+    fn run(mut self) {
+        with_current_vcpu(
+            &mut self,
+            |runner| runner.vcpu.fd_mut(),
+            |runner| {
+                while runner.state != VcpuState::Finished {
+                    if runner.state == VcpuState::Running { runner.enter() } else { runner.wait() }
+                }
+            },
+        );
+    }
+
+    fn enter(&mut self) {
+        match self.vcpu.enter(&self.buses) {
+            Entry::Handled => {}
+            Entry::Kicked => self.take_requests(),
+            Entry::Ended(end) => {
+                self.state = VcpuState::Ended;
+                let _ = self.events.send(VcpuEvent { index: self.vcpu.index(), end });
+            }
+        }
+    }
+
+    /// Takes everything that is there before the guest is entered: the kick of a message that arrived
+    /// before this thread had a vCPU to interrupt is spent.
+    fn wait(&mut self) {
+        match self.requests.recv() {
+            Ok(request) => {
+                self.answer(&request);
+                self.take_requests();
+            }
+            // The owner is gone.
+            Err(_) => self.state = VcpuState::Finished,
+        }
+    }
+
+    fn take_requests(&mut self) {
+        loop {
+            match self.requests.try_recv() {
+                Ok(request) => self.answer(&request),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => return self.state = VcpuState::Finished,
+            }
+        }
+    }
+
+    fn answer(&mut self, request: &Request) {
+        let was = self.state;
+        let (next, reply) = was.on(request.command);
+        if was == VcpuState::Running && next == VcpuState::Paused {
+            self.vcpu.announce_pause();
+        }
+        self.state = next;
+        let parked = reply == Reply::Parked && self.vcpu.is_parked();
+        let _ = request.reply.send(Answer { index: self.vcpu.index(), parked });
+    }
+}

@@ -1,0 +1,136 @@
+//! A virtual machine: memory slots, interrupt chip, event descriptors.
+
+use std::io;
+use std::sync::Arc;
+
+use kvm_bindings::{
+    KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_cpuid_entry2, kvm_pit_config,
+};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::sys::MappedVm;
+use super::{EventFdLine, KvmError, KvmVcpu};
+use crate::irq::IrqLine;
+use crate::memory::SharedRam;
+
+/// Three pages the processor needs on Intel hosts, out of the way of RAM and devices.
+const TSS_ADDR: usize = 0xfffb_d000;
+/// One page before them (the kernel's default, set explicitly because both must not overlap).
+const IDENTITY_MAP_ADDR: u64 = 0xfffb_c000;
+
+/// A KVM virtual machine with its in-kernel interrupt chip and timer.
+///
+/// Dropping the last clone of its parts closes the VM. Safe to use from any thread.
+pub struct KvmVm {
+    kvm: Kvm,
+    vm: Arc<MappedVm>,
+}
+
+impl KvmVm {
+    /// Creates a VM over `ram` with one slot per region, in-kernel IO-APIC, PIC and PIT.
+    ///
+    /// # Errors
+    ///
+    /// [`KvmError`]; nothing is left behind.
+    pub fn new(ram: SharedRam) -> Result<Self, KvmError> {
+        let kvm = Kvm::new().map_err(|e| KvmError::Open(io::Error::from_raw_os_error(e.errno())))?;
+        check_capabilities(&kvm)?;
+        let fd = create_vm(&kvm)?;
+        fd.set_identity_map_address(IDENTITY_MAP_ADDR)
+            .map_err(KvmError::ioctl("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        fd.set_tss_address(TSS_ADDR).map_err(KvmError::ioctl("KVM_SET_TSS_ADDR"))?;
+        let vm = MappedVm::new(fd, ram)?;
+        let fd = vm.fd();
+        fd.create_irq_chip().map_err(KvmError::ioctl("KVM_CREATE_IRQCHIP"))?;
+        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        fd.create_pit2(pit).map_err(KvmError::ioctl("KVM_CREATE_PIT2"))?;
+        Ok(KvmVm { kvm, vm: Arc::new(vm) })
+    }
+
+    /// The memory given to [`KvmVm::new`].
+    pub fn ram(&self) -> &SharedRam {
+        self.vm.ram()
+    }
+
+    /// CPUID entries this host's KVM can offer a guest.
+    ///
+    /// # Errors
+    ///
+    /// [`KvmError::Ioctl`].
+    pub fn supported_cpuid(&self) -> Result<Vec<kvm_cpuid_entry2>, KvmError> {
+        let cpuid = self
+            .kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(KvmError::ioctl("KVM_GET_SUPPORTED_CPUID"))?;
+        Ok(cpuid.as_slice().to_vec())
+    }
+
+    /// Most vCPUs this host allows in one VM.
+    pub fn max_vcpus(&self) -> usize {
+        self.kvm.get_max_vcpus()
+    }
+
+    /// Creates vCPU number `index`. Call in order, before any runs.
+    ///
+    /// # Errors
+    ///
+    /// [`KvmError::Ioctl`].
+    pub fn create_vcpu(&self, index: u8) -> Result<KvmVcpu, KvmError> {
+        let fd = self.vm.fd().create_vcpu(index.into()).map_err(KvmError::ioctl("KVM_CREATE_VCPU"))?;
+        Ok(KvmVcpu::new(index, fd, self.vm.clone()))
+    }
+
+    /// An edge-triggered line to pin `gsi` of the interrupt controller.
+    ///
+    /// # Errors
+    ///
+    /// [`KvmError`].
+    pub fn irq_line(&self, gsi: u32) -> Result<Arc<dyn IrqLine>, KvmError> {
+        let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
+            .map_err(|source| KvmError::Host { what: "interrupt descriptor", source })?;
+        self.vm.fd().register_irqfd(&event, gsi).map_err(KvmError::ioctl("KVM_IRQFD"))?;
+        Ok(Arc::new(EventFdLine::new(event)))
+    }
+
+    /// Makes a four-byte write of `value` to guest-physical `addr` signal `event` instead of leaving the
+    /// guest. Do this before the vCPUs run: each one is a synchronisation of the whole VM later.
+    ///
+    /// # Errors
+    ///
+    /// [`KvmError::Ioctl`].
+    pub fn notify_on_write(&self, event: &EventFd, addr: u64, value: u32) -> Result<(), KvmError> {
+        self.vm
+            .fd()
+            .register_ioevent(event, &IoEventAddress::Mmio(addr), value)
+            .map_err(KvmError::ioctl("KVM_IOEVENTFD"))
+    }
+}
+
+fn check_capabilities(kvm: &Kvm) -> Result<(), KvmError> {
+    if u32::try_from(kvm.get_api_version()) != Ok(KVM_API_VERSION) {
+        return Err(KvmError::MissingCapability("API version 12"));
+    }
+    let needed = [
+        (Cap::Irqchip, "in-kernel interrupt controller (KVM_CAP_IRQCHIP)"),
+        (Cap::Ioeventfd, "ioeventfd (KVM_CAP_IOEVENTFD)"),
+        (Cap::Irqfd, "irqfd (KVM_CAP_IRQFD)"),
+        (Cap::UserMemory, "user memory slots (KVM_CAP_USER_MEMORY)"),
+        (Cap::SetTssAddr, "KVM_SET_TSS_ADDR"),
+        (Cap::ImmediateExit, "immediate exit (KVM_CAP_IMMEDIATE_EXIT)"),
+    ];
+    match needed.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
+        Some((_, name)) => Err(KvmError::MissingCapability(name)),
+        None => Ok(()),
+    }
+}
+
+/// `KVM_CREATE_VM` may be interrupted while it waits for other VMs of the host.
+fn create_vm(kvm: &Kvm) -> Result<VmFd, KvmError> {
+    loop {
+        match kvm.create_vm() {
+            Err(e) if e.errno() == libc::EINTR => {}
+            other => return other.map_err(KvmError::ioctl("KVM_CREATE_VM")),
+        }
+    }
+}
