@@ -7,6 +7,8 @@
 //!    └───────Stop──▶ Stopped ◀──Stop───────┘   (and from Running)
 //! ```
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 
 use thiserror::Error;

@@ -1,5 +1,7 @@
 //! What a Linux kernel finds in memory when it starts: command line, zero page, MP table. Pure.
 
+#![forbid(unsafe_code)]
+
 pub mod cmdline;
 pub mod mptable;
 pub mod zero_page;

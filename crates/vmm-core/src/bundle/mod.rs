@@ -11,6 +11,8 @@
 //! The copy is read from the library's file where that can be found, so that the library's own pages are
 //! not even touched, and a VMM in the same process that lets its guest run in those pages does no harm.
 
+#![deny(unsafe_code)]
+
 mod maps;
 #[allow(unsafe_code)]
 mod sys;

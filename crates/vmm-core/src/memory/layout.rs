@@ -25,8 +25,8 @@ pub const HUGE_PAGE: u64 = 0x20_0000;
 
 /// Smallest accepted RAM size in bytes (16 MiB).
 pub const MIN_RAM: u64 = 16 << 20;
-/// Largest accepted RAM size in bytes (1 TiB; the field of the guest address width leaves room above it for
-/// shared memory windows on any host with 41 or more physical address bits).
+/// Largest accepted RAM size in bytes (1 TiB): addressable, with windows above it, on any host with 41 or
+/// more physical address bits. Less capable hosts refuse the memory slot.
 pub const MAX_RAM: u64 = 1 << 40;
 
 /// Global descriptor table: four entries of 8 bytes.

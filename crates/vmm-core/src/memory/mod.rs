@@ -5,6 +5,8 @@
 //!
 //! [`layout`] is pure arithmetic; [`alloc`] and `sys.rs` talk to the operating system.
 
+#![deny(unsafe_code)]
+
 pub mod alloc;
 pub mod layout;
 mod ram;
