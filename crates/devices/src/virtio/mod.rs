@@ -1,5 +1,6 @@
 //! virtio devices (OASIS virtio 1.2) and their transport.
 
+pub mod console;
 mod device;
 mod interrupt;
 pub mod mmio;
