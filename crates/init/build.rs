@@ -14,7 +14,7 @@ const FLAGS: &[&str] = &[
     "--edition=2024",
     "--crate-name=purlin_init_guest",
     "--crate-type=bin",
-    "-Copt-level=s",
+    "-Copt-level=z",
     "-Clto=fat",
     "-Ccodegen-units=1",
     "-Cpanic=abort",
@@ -29,28 +29,46 @@ const FLAGS: &[&str] = &[
     "-Clink-arg=-Wl,-z,noseparate-code",
     "-Clink-arg=-Wl,-z,norelro",
     "-Clink-arg=-Wl,--no-eh-frame-hdr",
+    "-Clink-arg=-Wl,-T,guest/link.ld",
 ];
+
+const ARCH: &str = "x86_64";
+
+/// Targets whose compiled `core` and `alloc` will do: the program uses nothing else of a target.
+const TARGETS: [&str; 2] = ["x86_64-unknown-linux-gnu", "x86_64-unknown-linux-musl"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     for source in ["build.rs", "guest", "src"] {
         println!("cargo::rerun-if-changed={source}");
     }
-    let target = env::var("TARGET")?;
-    if !["x86_64-unknown-linux-gnu", "x86_64-unknown-linux-musl"].contains(&target.as_str()) {
-        return Err(format!("purlin-init: there is no guest program for the target {target}").into());
+    let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
+    if arch != ARCH {
+        return Err(format!("purlin-init: there is no guest program for {arch}, only for {ARCH}").into());
     }
     let output = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?).join("init");
-
-    let mut compiler = Command::new(env::var_os("RUSTC").ok_or("RUSTC is not set")?);
-    compiler.current_dir(env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?);
-    compiler.args(FLAGS).args(["--target", &target]);
-    if let Ok(linker) = env::var("RUSTC_LINKER") {
-        compiler.arg(format!("-Clinker={linker}"));
-    }
-    compiler.arg("guest/main.rs").arg("-o").arg(&output);
-    let status = compiler.status()?;
+    let status = compiler()?.arg("guest/main.rs").arg("-o").arg(&output).status()?;
     if !status.success() {
         return Err(format!("purlin-init: compiling the guest program failed: {status}").into());
     }
     Ok(())
+}
+
+/// The compiler that cargo uses, with a target that it certainly can compile for: that of this script, else that of the
+/// library.
+fn compiler() -> Result<Command, Box<dyn Error>> {
+    let (host, library) = (env::var("HOST")?, env::var("TARGET")?);
+    let target = [&host, &library].into_iter().find(|target| TARGETS.contains(&target.as_str()));
+    let target = target.ok_or_else(|| format!("purlin-init: cannot build for {library} on {host}"))?;
+
+    let mut compiler = Command::new(env::var_os("RUSTC").ok_or("RUSTC is not set")?);
+    compiler.current_dir(env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?);
+    compiler.args(FLAGS).args(["--target", target]);
+    if target.ends_with("musl") {
+        // Otherwise the compiler adds its own start code.
+        compiler.arg("-Clink-self-contained=no");
+    }
+    if let (true, Ok(linker)) = (*target == library, env::var("RUSTC_LINKER")) {
+        compiler.arg(format!("-Clinker={linker}"));
+    }
+    Ok(compiler)
 }

@@ -1,13 +1,35 @@
 //! Finds the named virtio console ports.
 
-use crate::ports::{CLASS_DIRECTORY, Ports, directory_entries, name_file};
+use crate::abi::PORTS_PATIENCE_MS;
+use crate::console::say;
+use crate::ports::{CLASS_DIRECTORY, Ports, Role, directory_entries, name_file};
 use crate::sys::{self, Fd, flag};
 
 /// Longest port name that is read, bytes.
 const MAX_NAME: usize = 64;
 
-/// The ports there are; none if the kernel has no virtio console. What cannot be read is skipped.
-pub fn ports() -> Ports {
+/// Pause between two looks, milliseconds.
+const PAUSE: u64 = 1;
+
+/// The ports there are, waiting for the expected ones.
+pub fn ports(expected: &[Role]) -> Ports {
+    let mut deadline = None;
+    loop {
+        let ports = look();
+        if expected.iter().all(|&role| ports.has(role)) {
+            return ports;
+        }
+        let now = sys::now();
+        if now >= *deadline.get_or_insert(now.saturating_add(PORTS_PATIENCE_MS)) {
+            say("a port that the host has announced is missing");
+            return ports;
+        }
+        sys::poll(&mut [], Some(PAUSE));
+    }
+}
+
+/// The ports there are now; none if the kernel has no virtio console. What cannot be read is skipped.
+fn look() -> Ports {
     let mut ports = Ports::default();
     let Ok(directory) = sys::open(CLASS_DIRECTORY, flag::READ | flag::DIRECTORY) else { return ports };
     let mut buffer = [0; 2048];

@@ -54,21 +54,22 @@ pub fn fail_quietly(mut channel: Option<Channel>, failure: Failure, code: i32) -
     finish(channel, code)
 }
 
-/// Reports the exit code and restarts.
+/// Reports the exit code, writes everything back, and restarts. The event comes after the writing, so that a host may
+/// end the machine when it sees it.
 pub fn finish(mut channel: Option<Channel>, code: i32) -> ! {
+    report_and_sync(code);
     if let Some(channel) = &mut channel {
         channel.send(&Event::Exited { code });
         channel.flush_last();
     }
-    restart(code)
+    sys::restart();
+    sys::exit(code)
 }
 
-fn restart(code: i32) -> ! {
+fn report_and_sync(code: i32) {
     // Only virtiofs knows the request; elsewhere the host learns the code from the control channel, or not at all.
     let _ = sys::ioctl_value(ROOT.load(Ordering::Relaxed), EXIT_CODE_IOCTL, code);
     sys::sync();
-    sys::restart();
-    sys::exit(code)
 }
 
 #[panic_handler]
@@ -82,5 +83,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
         line.push('\n');
         let _ = sys::write(2, line.as_bytes());
     }
-    restart(EXIT_SETUP)
+    report_and_sync(EXIT_SETUP);
+    sys::restart();
+    sys::exit(EXIT_SETUP)
 }

@@ -95,7 +95,7 @@ fn run(arguments: Vec<CString>, entries: Vec<CString>) -> ! {
         let _ = finish::fill_stdio();
     }
 
-    let ports = discover::ports();
+    let ports = discover::ports(&bootstrap.ports);
     let mut channel = open_channel(&bootstrap, &ports);
     if let Some(channel) = &mut channel {
         channel.send(&Event::Hello { version: PROTOCOL_VERSION });

@@ -349,14 +349,14 @@ pub fn spawn_borrowing<T>(main: extern "C" fn(*const c_void) -> !, argument: &T)
     const CLONE_VM: usize = 0x100;
     const CLONE_VFORK: usize = 0x4000;
     const STACK: usize = 32 << 10;
-    let stack = map(STACK).ok_or(Errno(12))?;
-    let top = stack.wrapping_add(STACK).cast();
-    // SAFETY: the stack is new and page aligned. While the child shares the memory this process does not run, so the
-    // child has it to itself; what it may not do is return, and `main` does not.
+    // 16 bytes each, which is the alignment the stack needs.
+    let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
+    let top = stack.as_mut_ptr().wrapping_add(stack.capacity()).cast();
+    // SAFETY: the stack is new memory. While the child shares the memory this process does not run, so the child has it
+    // to itself; what it may not do is return, and `main` does not. This process goes on, and gives the stack back, when
+    // the child has left it: it has executed a program, has ended, or was never made.
     let result =
         unsafe { arch::spawn(CLONE_VM | CLONE_VFORK | SIGCHLD, top, main, ptr::from_ref(argument).cast()) };
-    // SAFETY: the child has left this stack: it has executed a program, has ended, or was never made.
-    unsafe { unmap(stack, STACK) };
     check(result).map(|pid| pid as i32)
 }
 

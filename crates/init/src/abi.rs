@@ -16,6 +16,15 @@ pub const ENV_EXEC_FILE: &str = "PURLIN_EXEC_FILE";
 /// virtio port [`PORT_CONTROL`]; the descriptor is any bidirectional stream. Removed from the workload's environment.
 pub const ENV_CONTROL_FD: &str = "PURLIN_CONTROL_FD";
 
+/// Environment word that lists, separated by commas, the named ports of this crate that the host has (`PORT_*`). PID 1
+/// waits for them, up to [`PORTS_PATIENCE_MS`]: a kernel learns the names of ports while it boots on, and a port that has
+/// no name yet would be missed. Without the word PID 1 takes the ports that are there. Removed from the workload's
+/// environment.
+pub const ENV_PORTS: &str = "PURLIN_PORTS";
+
+/// Longest wait for ports that the host has announced, milliseconds.
+pub const PORTS_PATIENCE_MS: u64 = 2000;
+
 /// Name of the virtio console port that carries the control channel (see [`crate::control`]).
 pub const PORT_CONTROL: &str = "purlin-control";
 

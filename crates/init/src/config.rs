@@ -4,8 +4,9 @@ use alloc::ffi::CString;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
-use crate::abi::{ENV_CONTROL_FD, ENV_EXEC_FILE};
+use crate::abi::{ENV_CONTROL_FD, ENV_EXEC_FILE, ENV_PORTS};
 use crate::env::Environment;
+use crate::ports::Role;
 use crate::rlimit::{self, Rlimit};
 use crate::workload::Workload;
 
@@ -23,10 +24,13 @@ pub struct Bootstrap {
     pub exec_file: Option<CString>,
     /// The control channel as an inherited descriptor.
     pub control_fd: Option<i32>,
+    /// The ports to wait for.
+    pub ports: Vec<Role>,
 }
 
 impl Bootstrap {
-    /// Takes the words out of `env`. A descriptor that is not a number from 3 is ignored.
+    /// Takes the words out of `env`. A descriptor that is not a number from 3 is ignored, and so are
+    /// names of ports that have no role.
     pub fn take(env: &mut Environment) -> Self {
         let descriptor = |text: CString| {
             let number = rlimit::number(text.as_bytes())?;
@@ -35,6 +39,9 @@ impl Bootstrap {
         Self {
             exec_file: env.remove(ENV_EXEC_FILE),
             control_fd: env.remove(ENV_CONTROL_FD).and_then(descriptor),
+            ports: env.remove(ENV_PORTS).map_or_else(Vec::new, |names| {
+                names.as_bytes().split(|&byte| byte == b',').filter_map(Role::of).collect()
+            }),
         }
     }
 }
@@ -221,9 +228,17 @@ mod tests {
 
     #[test]
     fn bootstrap_words_leave_the_environment() {
-        let mut env = environment(&["PURLIN_EXEC_FILE=/f", "A=1", "PURLIN_CONTROL_FD=5"]);
+        let mut env =
+            environment(&["PURLIN_EXEC_FILE=/f", "A=1", "PURLIN_CONTROL_FD=5", "PURLIN_PORTS=krun-stdout,x"]);
         let bootstrap = Bootstrap::take(&mut env);
-        assert_eq!(bootstrap, Bootstrap { exec_file: Some(c"/f".to_owned()), control_fd: Some(5) });
+        assert_eq!(
+            bootstrap,
+            Bootstrap {
+                exec_file: Some(c"/f".to_owned()),
+                control_fd: Some(5),
+                ports: Vec::from([Role::Stdio(1)])
+            }
+        );
         assert_eq!(env, environment(&["A=1"]));
         for text in ["2", "-1", "x", "", "4294967299"] {
             let mut env = Environment::new();

@@ -8,6 +8,8 @@ pub mod config;
 pub mod control;
 pub mod env;
 pub mod errno;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod netlink;
 pub mod plan;
 pub mod ports;
@@ -16,8 +18,8 @@ pub mod rlimit;
 pub mod search;
 pub mod workload;
 
-/// The init binary: a static x86-64 ELF executable without any dependency, for the guest's [`abi::INIT_PATH`], mode
-/// 0755.
+/// The init binary: a static x86-64 ELF executable, less than 64 KiB, that needs nothing but a Linux kernel. It goes to
+/// the guest's [`abi::INIT_PATH`] with mode 0755.
 pub fn binary() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/init"))
 }

@@ -43,6 +43,14 @@ pub struct Ports {
 }
 
 impl Ports {
+    /// Whether there is a port with this role.
+    pub fn has(&self, role: Role) -> bool {
+        match role {
+            Role::Control => self.control.is_some(),
+            Role::Stdio(fd) => self.stdio.get(usize::from(fd)).is_some_and(Option::is_some),
+        }
+    }
+
     /// Notes that the class entry `entry` has the name `name`.
     pub fn add(&mut self, entry: &[u8], name: &[u8]) {
         let slot = match Role::of(name) {
@@ -121,6 +129,8 @@ mod tests {
         ports.add(b"vport1p3", b"other\n");
         assert_eq!(ports.stdio, [None, Some(c"/dev/vport1p1".to_owned()), None]);
         assert_eq!(ports.control, Some(c"/dev/vport1p2".to_owned()));
+        assert!(ports.has(Role::Stdio(1)) && ports.has(Role::Control));
+        assert!(!ports.has(Role::Stdio(0)) && !ports.has(Role::Stdio(3)));
     }
 
     #[test]

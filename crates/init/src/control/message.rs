@@ -96,7 +96,8 @@ pub enum Event {
         /// For people; at most [`MAX_MESSAGE`] bytes, with anything that is not UTF-8 replaced.
         message: String,
     },
-    /// The last message: the machine restarts now. Payload: i32 code.
+    /// The last message: everything is written back and the machine restarts now, which the host need not wait for.
+    /// Payload: i32 code.
     Exited {
         /// Exit status of the workload, 128 + signal number, or 125 to 127 (see [`crate::abi`]).
         code: i32,

@@ -1,5 +1,6 @@
 //! What the workload finds set up.
 
+use purlin_init::abi;
 use purlin_init::control::{Event, Stage};
 use purlin_init::errno::Errno;
 
@@ -22,6 +23,13 @@ fn file_systems_are_mounted() {
         assert!(line.contains(&format!(" - {kind} ")), "{line}");
         assert!(line.contains(" shared:"), "{line}");
     }
+}
+
+#[test]
+fn what_the_kernel_has_mounted_is_left_alone() {
+    let Some(machine) = Machine::shell("grep -c ' /dev devtmpfs ' /proc/mounts") else { return };
+    let prelude = "mkdir $0/dev && mount -t devtmpfs devtmpfs $0/dev";
+    assert_eq!(machine.prelude(prelude).run().output(), "1\n");
 }
 
 #[test]
@@ -61,6 +69,14 @@ fn missing_standard_descriptors_are_filled() {
 }
 
 #[test]
+fn announced_ports_that_never_come_are_given_up() {
+    let Some(machine) = Machine::shell("echo $PURLIN_PORTS") else { return };
+    let outcome = machine.env(abi::ENV_PORTS, abi::PORT_STDOUT).run();
+    assert_eq!(outcome.output(), "\n");
+    assert_eq!(outcome.stderr, "purlin-init: a port that the host has announced is missing\n");
+}
+
+#[test]
 fn a_mount_that_fails_ends_the_boot() {
     let Some(machine) = Machine::shell("echo no") else { return };
     machine.put("sys", b"a file", 0o644);
@@ -88,7 +104,7 @@ fn outside_of_a_machine_nothing_happens() {
 fn the_binary_is_small_and_needs_no_loader() {
     let binary = purlin_init::binary();
     assert!(binary.starts_with(b"\x7fELF\x02\x01"));
-    assert!(binary.len() < 128 << 10, "{} bytes", binary.len());
+    assert!(binary.len() < 64 << 10, "{} bytes", binary.len());
     let headers = u16::from_le_bytes([binary[56], binary[57]]);
     for index in 0..usize::from(headers) {
         const PT_INTERP: u8 = 3;

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,12 +27,18 @@ const APPLETS: [&str; 14] = [
 ];
 const NAMESPACES: [&str; 6] = ["--pid", "--mount", "--net", "--uts", "--ipc", "--fork"];
 
+/// The guest opens `/dev/kvm` to everyone, and a device file is the same in all namespaces.
+const SHARED_NODE: &str = "/dev/kvm";
+static MODE_BEFORE: LazyLock<Option<fs::Permissions>> =
+    LazyLock::new(|| fs::metadata(SHARED_NODE).ok().map(|metadata| metadata.permissions()));
+
 pub struct Machine {
     root: TempDir,
     args: Vec<Vec<u8>>,
     env: Vec<(String, String)>,
     input: &'static str,
     stdio: bool,
+    prelude: &'static str,
 }
 
 /// What is left of a machine.
@@ -63,8 +70,10 @@ impl Machine {
             eprintln!("skipped: cannot make namespaces, which takes root and unshare");
             return None;
         }
+        LazyLock::force(&MODE_BEFORE);
         let root = tempfile::tempdir().unwrap();
-        let machine = Self { root, args: Vec::new(), env: Vec::new(), input: "", stdio: true };
+        let machine =
+            Self { root, args: Vec::new(), env: Vec::new(), input: "", stdio: true, prelude: "true" };
         machine.put("init.krun", purlin_init::binary(), 0o755);
         machine.put("bin/busybox", &fs::read("/bin/busybox").unwrap(), 0o755);
         for applet in APPLETS {
@@ -104,6 +113,12 @@ impl Machine {
         self
     }
 
+    /// Shell commands that run before PID 1, in its namespaces; `$0` is the root directory.
+    pub fn prelude(mut self, commands: &'static str) -> Self {
+        self.prelude = commands;
+        self
+    }
+
     /// Starts the machine with descriptors 0 to 2 closed, as a kernel without console does.
     pub fn without_stdio(mut self) -> Self {
         self.stdio = false;
@@ -130,7 +145,10 @@ impl Machine {
 
         // A root must be a mount point for its mounts to be shared, and the shell must not add to the environment.
         let redirections = if self.stdio { "" } else { "0<&- 1>&- 2>&-" };
-        let script = format!("mount --bind \"$0\" \"$0\" && exec /bin/busybox env -i \"$@\" {redirections}");
+        let prelude = self.prelude;
+        let script = format!(
+            "mount --bind \"$0\" \"$0\" && {prelude} && exec /bin/busybox env -i \"$@\" {redirections}"
+        );
         let mut command = Command::new("unshare");
         command.args(NAMESPACES).args(["/bin/sh", "-c", &script]).arg(self.root.path());
         command.arg(format!("{}={fd}", abi::ENV_CONTROL_FD));
@@ -160,6 +178,14 @@ impl Machine {
     }
 }
 
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(mode) = &*MODE_BEFORE {
+            let _ = fs::set_permissions(SHARED_NODE, mode.clone());
+        }
+    }
+}
+
 fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -174,7 +200,11 @@ impl Running {
     }
 
     pub fn send_bytes(&mut self, bytes: &[u8]) {
-        self.host.write_all(bytes).unwrap();
+        self.try_send_bytes(bytes).unwrap();
+    }
+
+    pub fn try_send_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.host.write_all(bytes)
     }
 
     /// The next event; `None` at the end of the stream.
