@@ -2,7 +2,10 @@
 
 mod apt;
 mod args;
+mod bench;
 mod cache;
+mod cargo;
+mod dist;
 mod proc;
 mod rig;
 mod setup;
@@ -29,6 +32,18 @@ const COMMANDS: &[Command] = &[
         main: setup::main,
     },
     Command { name: "rig", summary: "run a command in the rig", help: rig::HELP, main: rig::main },
+    Command {
+        name: "dist",
+        summary: "lay the shared library out as libkrun.so.1",
+        help: dist::HELP,
+        main: dist::main,
+    },
+    Command {
+        name: "bench",
+        summary: "measure our library beside libkrun",
+        help: bench::HELP,
+        main: bench::main,
+    },
 ];
 
 fn main() -> ExitCode {

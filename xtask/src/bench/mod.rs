@@ -1,0 +1,98 @@
+//! `cargo xtask bench`: our library beside others, in one run of the rig.
+
+mod boot;
+mod memory;
+mod peer;
+mod staging;
+mod stats;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::args::{Arg, Args, unexpected};
+
+/// Shown by `cargo xtask bench --help`.
+pub const HELP: &str = "\
+cargo xtask bench BENCH [-n ROUNDS] [LIBRARY...]
+
+Runs BENCH with each LIBRARY in turn, in one run of the rig with the deterministic clock (1 instruction = 1 ns), so that
+the ratios repeat on any machine. Prints the medians; the ratio is to libkrun, or to the last LIBRARY without it.
+
+  BENCH      boot   boot and exit of /bin/true, from exec to exit, and the memory of the process of an idle guest
+                    outside guest RAM; 1 vCPU, 256 MiB
+  -n ROUNDS  counted rounds, after one that fills caches (5)
+  LIBRARY    ours      this workspace's release build (cargo xtask dist)
+             libkrun   libkrun 1.19.7 with blk and net, built in the cache from crates.io
+             a path    any shared library with the same C API
+             Default: ours libkrun. `ours ours` shows the noise.
+";
+
+struct Bench {
+    name: &'static str,
+    main: fn(&Options) -> Result<()>,
+}
+
+const BENCHES: &[Bench] = &[Bench { name: "boot", main: boot::main }];
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    rounds: u32,
+    libraries: Vec<String>,
+}
+
+/// Runs the command.
+pub fn main(args: Args) -> Result<ExitCode> {
+    let (bench, options) = parse(args)?;
+    (bench.main)(&options)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse(mut args: Args) -> Result<(&'static Bench, Options)> {
+    let mut words = Vec::new();
+    let mut rounds = 5;
+    while let Some(arg) = args.next()? {
+        match arg {
+            Arg::Positional(word) => words.push(word.into_string().ok().context("an argument is not UTF-8")?),
+            Arg::Option(name) if name == "-n" => rounds = args.number()?,
+            other => return Err(unexpected(&other)),
+        }
+    }
+    if words.is_empty() {
+        bail!("no bench named; --help lists them");
+    }
+    let name = words.remove(0);
+    let bench = BENCHES.iter().find(|bench| bench.name == name);
+    let bench = bench.with_context(|| format!("no bench is called {name}; --help lists them"))?;
+    if words.is_empty() {
+        words = vec!["ours".into(), "libkrun".into()];
+    }
+    Ok((bench, Options { rounds, libraries: words }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    fn parsed(words: &[&str]) -> Result<(&'static Bench, Options)> {
+        parse(Args::new(words.iter().map(OsString::from)))
+    }
+
+    #[test]
+    fn libraries_and_their_default() {
+        let (bench, options) = parsed(&["boot"]).unwrap();
+        assert_eq!((bench.name, options.rounds), ("boot", 5));
+        assert_eq!(options.libraries, ["ours", "libkrun"]);
+        let (_, options) = parsed(&["boot", "-n", "2", "ours", "ours"]).unwrap();
+        assert_eq!(options, Options { rounds: 2, libraries: vec!["ours".into(), "ours".into()] });
+    }
+
+    #[test]
+    fn mistakes() {
+        for wrong in [&[][..], &["boat"], &["boot", "--fast"], &["boot", "-n", "none"]] {
+            assert!(parsed(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
