@@ -1,7 +1,7 @@
 //! All vCPUs of a machine, started, paused and stopped together.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -18,6 +18,9 @@ pub struct VcpuEvent {
     /// Why.
     pub end: VcpuEnd,
 }
+
+/// Hears of vCPUs that end.
+pub type OnEnd = Arc<dyn Fn(VcpuEvent) + Send + Sync>;
 
 /// A command to the vCPUs failed.
 #[derive(Debug, Error)]
@@ -50,7 +53,8 @@ pub struct VcpuGroup {
 const DROP_LIMIT: Duration = Duration::from_secs(5);
 
 impl VcpuGroup {
-    /// One thread per vCPU, all waiting for [`VcpuGroup::start`]. `events` hears of vCPUs that end.
+    /// One thread per vCPU, all waiting for [`VcpuGroup::start`]. `on_end` hears of vCPUs that end by
+    /// themselves, on their threads; it must not block and must not call back into the group.
     ///
     /// # Errors
     ///
@@ -58,12 +62,12 @@ impl VcpuGroup {
     pub fn new(
         vcpus: Vec<KvmVcpu>,
         buses: &Arc<Buses>,
-        events: &Sender<VcpuEvent>,
+        on_end: &OnEnd,
     ) -> Result<Self, KvmError> {
         sys::install_kick_handler()?;
         let mut group = VcpuGroup { threads: Vec::new(), state: RunState::Created };
         for vcpu in vcpus {
-            let thread = VcpuThread::spawn(vcpu, buses.clone(), events.clone())
+            let thread = VcpuThread::spawn(vcpu, buses.clone(), on_end.clone())
                 .map_err(|source| KvmError::Host { what: "vCPU thread", source })?;
             group.threads.push(thread);
         }

@@ -21,7 +21,7 @@ mod vcpu;
 mod vm;
 
 pub use error::KvmError;
-pub use group::{GroupError, VcpuEvent, VcpuGroup};
+pub use group::{GroupError, OnEnd, VcpuEvent, VcpuGroup};
 pub use irq::EventFdLine;
 pub use machine::VcpuCommand;
 pub use probe::{HostKvm, probe};

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use super::machine::{Reply, VcpuCommand, VcpuState};
 use super::sys::with_current_vcpu;
 use super::vcpu::Entry;
-use super::{KvmVcpu, VcpuEvent};
+use super::{KvmVcpu, OnEnd, VcpuEvent};
 use crate::bus::Bus;
 
 /// The two address spaces of an x86 machine.
@@ -40,13 +40,13 @@ pub(super) struct VcpuThread {
 }
 
 impl VcpuThread {
-    /// Starts the thread, paused. `events` hears when the vCPU ends by itself.
-    pub(super) fn spawn(vcpu: KvmVcpu, buses: Arc<Buses>, events: Sender<VcpuEvent>) -> io::Result<Self> {
+    /// Starts the thread, paused. `on_end` hears when the vCPU ends by itself.
+    pub(super) fn spawn(vcpu: KvmVcpu, buses: Arc<Buses>, on_end: OnEnd) -> io::Result<Self> {
         let (requests, rx) = channel();
         let index = vcpu.index();
         let thread = std::thread::Builder::new()
             .name(format!("vcpu{index}"))
-            .spawn(move || Runner { vcpu, buses, events, requests: rx, state: VcpuState::Paused }.run())?;
+            .spawn(move || Runner { vcpu, buses, on_end, requests: rx, state: VcpuState::Paused }.run())?;
         Ok(VcpuThread { index, requests, thread })
     }
 }
@@ -54,7 +54,7 @@ impl VcpuThread {
 struct Runner {
     vcpu: KvmVcpu,
     buses: Arc<Buses>,
-    events: Sender<VcpuEvent>,
+    on_end: OnEnd,
     requests: Receiver<Request>,
     state: VcpuState,
 }
@@ -78,7 +78,7 @@ impl Runner {
             Entry::Kicked => self.take_requests(),
             Entry::Ended(end) => {
                 self.state = VcpuState::Ended;
-                let _ = self.events.send(VcpuEvent { index: self.vcpu.index(), end });
+                (self.on_end)(VcpuEvent { index: self.vcpu.index(), end });
             }
         }
     }

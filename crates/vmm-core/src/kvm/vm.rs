@@ -66,6 +66,11 @@ impl KvmVm {
         Ok(cpuid.as_slice().to_vec())
     }
 
+    /// True if the in-kernel local APIC has a TSC deadline timer; `supported_cpuid` does not list the bit.
+    pub fn has_tsc_deadline_timer(&self) -> bool {
+        self.kvm.check_extension(Cap::TscDeadlineTimer)
+    }
+
     /// Most vCPUs this host allows in one VM.
     pub fn max_vcpus(&self) -> usize {
         self.kvm.get_max_vcpus()

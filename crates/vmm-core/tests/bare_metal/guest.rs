@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use purlin_vmm_core::bus::BusDevice;
-use purlin_vmm_core::kvm::{BootState, Buses, KvmVcpu, KvmVm, VcpuEvent, VcpuGroup};
+use purlin_vmm_core::kvm::{BootState, Buses, KvmVcpu, KvmVm, OnEnd, VcpuEvent, VcpuGroup};
 use purlin_vmm_core::memory::{Bytes, GuestAddress, GuestRam, SharedRam};
 
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -94,6 +94,7 @@ pub fn machine(code: &[u8], vcpus: u8, delay: Duration) -> Guest {
         })
         .collect();
     let (tx, events) = channel();
-    let group = VcpuGroup::new(cpus, &Arc::new(buses), &tx).unwrap();
+    let on_end: OnEnd = Arc::new(move |event| tx.send(event).unwrap());
+    let group = VcpuGroup::new(cpus, &Arc::new(buses), &on_end).unwrap();
     Guest { group, events, port, ram }
 }

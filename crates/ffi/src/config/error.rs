@@ -1,0 +1,50 @@
+//! What can be wrong with a configuration.
+
+use purlin_devices::virtio::fs::FsConfigError;
+use purlin_vmm_core::boot::cmdline::CmdlineError;
+use purlin_vmm_core::bundle::BundleError;
+use purlin_vmm_core::memory::LayoutError;
+use thiserror::Error;
+
+/// A virtual machine cannot be made as configured. Nothing was created.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A field has a value that means nothing.
+    #[error("{field}: {value} is not possible: {remedy}")]
+    Field {
+        /// Name of the field, as its method on [`VmConfig`](crate::VmConfig) is called.
+        field: &'static str,
+        /// The value given.
+        value: String,
+        /// What would be possible.
+        remedy: String,
+    },
+    /// `memory_mib` cannot be laid out, or is too little for the kernel.
+    #[error("memory_mib: {0}")]
+    Memory(#[from] LayoutError),
+    /// `kernel` cannot be loaded.
+    #[error("kernel: {0}")]
+    Kernel(#[from] BundleError),
+    /// `root` or a `share` cannot be served.
+    #[error("{field}: {source}")]
+    Share {
+        /// `root`, or `share` with its tag.
+        field: String,
+        /// Why.
+        source: FsConfigError,
+    },
+    /// What should run cannot be put on the kernel command line, and there is no other way: the guest's
+    /// init is not ours, or there is no root to put a file on.
+    #[error("exec: {0}")]
+    Cmdline(#[from] CmdlineError),
+    /// What should run cannot be handed over.
+    #[error("exec: {0}")]
+    Exec(#[from] purlin_init::workload::EncodeError),
+}
+
+impl ConfigError {
+    pub(crate) fn field(field: &'static str, value: impl ToString, remedy: impl Into<String>) -> Self {
+        ConfigError::Field { field, value: value.to_string(), remedy: remedy.into() }
+    }
+}

@@ -1,0 +1,167 @@
+//! What a virtual machine is made of, as data. Pure: nothing here touches the host.
+
+mod console;
+mod error;
+mod exec;
+mod root;
+
+pub use console::{Console, ConsoleStream};
+pub use error::ConfigError;
+pub use exec::Exec;
+pub use root::{Root, Share};
+
+use purlin_vmm_core::arch::x86_64::cpuid::MAX_CPUS;
+use purlin_vmm_core::bundle::BundleSource;
+use purlin_vmm_core::memory::RamConfig;
+
+/// The guest kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Kernel {
+    /// libkrunfw's kernel, found by the dynamic linker as `libkrunfw.so.5`.
+    #[default]
+    Libkrunfw,
+    /// A kernel bundle in a file: a library that exports `krunfw_get_kernel`.
+    Bundle(std::path::PathBuf),
+}
+
+impl Kernel {
+    pub(crate) fn source(&self) -> BundleSource {
+        match self {
+            Kernel::Libkrunfw => BundleSource::Soname,
+            Kernel::Bundle(path) => BundleSource::Path(path.clone()),
+        }
+    }
+}
+
+/// Builds a [`Vm`](crate::Vm).
+///
+/// Every method takes a value as given; [`VmConfig::build`] checks all of them and names the field that is
+/// wrong. Unset fields have the defaults named at their methods.
+#[derive(Debug)]
+pub struct VmConfig {
+    pub(crate) vcpus: u32,
+    pub(crate) memory_mib: u64,
+    pub(crate) ram: RamConfig,
+    pub(crate) kernel: Kernel,
+    pub(crate) cmdline: Option<String>,
+    pub(crate) jitter_self_test: bool,
+    pub(crate) nested: bool,
+    pub(crate) shares: Vec<Share>,
+    pub(crate) implicit_init: bool,
+    pub(crate) exec: Exec,
+    pub(crate) console: Console,
+}
+
+impl Default for VmConfig {
+    fn default() -> Self {
+        VmConfig {
+            vcpus: 1,
+            memory_mib: 128,
+            ram: RamConfig::default(),
+            kernel: Kernel::default(),
+            cmdline: None,
+            jitter_self_test: false,
+            nested: false,
+            shares: Vec::new(),
+            implicit_init: true,
+            exec: Exec::default(),
+            console: Console::default(),
+        }
+    }
+}
+
+impl VmConfig {
+    /// One vCPU, 128 MiB, libkrunfw's kernel, no root, `/bin/sh`, console on this process's stdio.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of virtual processors, 1 to 254 (and what the host and the guest kernel take; libkrunfw's
+    /// kernel uses at most 16). Default 1.
+    pub fn vcpus(mut self, count: u32) -> Self {
+        self.vcpus = count;
+        self
+    }
+
+    /// Guest RAM in MiB, 16 to 1,048,576, at least what the kernel needs. Default 128.
+    pub fn memory_mib(mut self, mib: u64) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// What guest RAM is made of. Default: anonymous memory with transparent huge pages.
+    pub fn ram(mut self, ram: RamConfig) -> Self {
+        self.ram = ram;
+        self
+    }
+
+    /// The guest kernel. Default [`Kernel::Libkrunfw`].
+    pub fn kernel(mut self, kernel: Kernel) -> Self {
+        self.kernel = kernel;
+        self
+    }
+
+    /// Replaces the kernel's own words on the command line (not those of devices and exec, which are
+    /// appended). Default: [`default_words`](purlin_vmm_core::boot::cmdline::default_words).
+    pub fn cmdline(mut self, words: impl Into<String>) -> Self {
+        self.cmdline = Some(words.into());
+        self
+    }
+
+    /// Lets the guest kernel test its jitter entropy source at boot, which costs about 0.1 s of CPU time
+    /// and which only a guest in FIPS mode needs. Default off. No effect with [`VmConfig::cmdline`].
+    pub fn jitter_self_test(mut self, on: bool) -> Self {
+        self.jitter_self_test = on;
+        self
+    }
+
+    /// Shows the guest the host's virtualization extensions. Default off.
+    pub fn nested_virtualization(mut self, on: bool) -> Self {
+        self.nested = on;
+        self
+    }
+
+    /// The root file system. A second call adds a second device of the same tag; the guest keeps the first.
+    pub fn root(mut self, root: Root) -> Self {
+        self.shares.push(root.0);
+        self
+    }
+
+    /// Shares a host directory under a tag: the guest mounts it with `mount -t virtiofs TAG PATH`.
+    pub fn share(mut self, share: Share) -> Self {
+        self.shares.push(share);
+        self
+    }
+
+    /// Whether `/init.krun`, this library's PID 1, is put on root devices. Default on. Without it the tree
+    /// must hold one, or the command line name another init.
+    pub fn implicit_init(mut self, on: bool) -> Self {
+        self.implicit_init = on;
+        self
+    }
+
+    /// What runs in the guest. Default `/bin/sh` with no arguments and an empty environment.
+    pub fn exec(mut self, exec: Exec) -> Self {
+        self.exec = exec;
+        self
+    }
+
+    /// Where the guest's console and its workload's stdio go. Default [`Console::inherit`].
+    pub fn console(mut self, console: Console) -> Self {
+        self.console = console;
+        self
+    }
+
+    /// Checks what can be checked without the host.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.vcpus == 0 || self.vcpus > MAX_CPUS {
+            return Err(ConfigError::field("vcpus", self.vcpus, format!("use 1 to {MAX_CPUS}")));
+        }
+        if self.memory_mib == 0 || self.memory_mib > 1 << 20 {
+            return Err(ConfigError::field("memory_mib", self.memory_mib, "use 16 to 1048576"));
+        }
+        self.shares.iter().try_for_each(Share::check)?;
+        self.exec.check()
+    }
+}

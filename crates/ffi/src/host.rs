@@ -1,0 +1,3 @@
+//! What this host can do.
+
+pub use purlin_vmm_core::kvm::{HostKvm, probe};

@@ -1,0 +1,29 @@
+//! Linux microVMs in your process.
+//!
+//! ```no_run
+//! use purlin::{Console, Exec, Root, Share, VmConfig};
+//!
+//! let vm = VmConfig::new()
+//!     .vcpus(2)
+//!     .memory_mib(512)
+//!     .root(Root::dir("rootfs"))
+//!     .share(Share::new("work", "/srv/work").read_only())
+//!     .exec(Exec::new("/bin/sh").args(["-c", "echo hi"]))
+//!     .console(Console::inherit())
+//!     .build()?;
+//! let exit = vm.start()?.wait()?;
+//! println!("{} ({})", exit.code, exit.reason);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Several machines run in one process; there is no global state. Nothing here ends the process: a machine
+//! ends with a [`VmExit`]. The same crate builds `libkrun.so.1`,.
+
+mod config;
+pub mod host;
+mod machine;
+mod vm;
+
+pub use config::{ConfigError, Console, ConsoleStream, Exec, Kernel, Root, Share, VmConfig};
+pub use machine::BuildError;
+pub use vm::{ExitReason, Vm, VmError, VmExit};

@@ -1,0 +1,127 @@
+//! Puts a machine together: memory, kernel, devices, processors. Everything is made here and nothing runs
+//! until [`Machine::start`].
+
+mod boot;
+mod console;
+mod error;
+mod events;
+mod shares;
+mod slots;
+mod workload;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use purlin_devices::legacy::{CMOS_LEN, CMOS_PORT, Cmos, I8042, I8042_LEN, I8042_PORT};
+use purlin_devices::shell::EventLoop;
+use purlin_devices::virtio::console::PortHandle;
+use purlin_devices::virtio::rng::Rng;
+use purlin_vmm_core::bundle::Bundle;
+use purlin_vmm_core::kvm::{KvmVm, OnEnd, VcpuGroup};
+use purlin_vmm_core::memory::{MemoryLayout, alloc};
+
+pub(crate) use console::{Consoles, HostEnds};
+pub use error::BuildError;
+pub(crate) use events::{Event, EventReceiver, EventSender, channel};
+pub(crate) use shares::ExitReport;
+pub(crate) use slots::Slots;
+
+use crate::config::VmConfig;
+
+/// A machine that is ready to run.
+///
+/// Field order is drop order: processors end before the devices they call, devices before their loop.
+pub(crate) struct Machine {
+    pub vcpus: VcpuGroup,
+    pub slots: Slots,
+    pub consoles: Consoles,
+    pub report: Arc<ExitReport>,
+    pub events: EventReceiver,
+    _loop: EventLoop,
+}
+
+/// A machine, and what others hold of it.
+pub(crate) struct Assembled {
+    pub machine: Machine,
+    /// The owner's ends of the console's pipes.
+    pub ends: HostEnds,
+    /// The channel to the guest's init, for the supervisor.
+    pub control: PortHandle,
+}
+
+impl Machine {
+    /// Makes everything `config` describes.
+    pub fn assemble(
+        config: VmConfig,
+        sender: &EventSender,
+        events: EventReceiver,
+    ) -> Result<Assembled, BuildError> {
+        config.check()?;
+        let layout =
+            MemoryLayout::new(config.memory_mib.saturating_mul(1 << 20)).map_err(crate::ConfigError::from)?;
+        let kernel = Bundle::open(&config.kernel.source()).map_err(crate::ConfigError::from)?;
+        layout.check_kernel(kernel.load_addr(), kernel.size()).map_err(crate::ConfigError::from)?;
+
+        let device_loop = EventLoop::spawn("purlin-devices").map_err(BuildError::host("device thread"))?;
+        let report = Arc::new(ExitReport::default());
+        let console::Made { mut consoles, ends, control, device: console, position, names } =
+            console::make(&config.console, &device_loop)?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let plan = workload::plan(&config, &names)?;
+        let file_systems = shares::make(&config, plan.file(), &report)?;
+
+        let ram = alloc::allocate(&layout, &config.ram)?;
+        boot::load_kernel(&kernel, &ram)?;
+        let vm = KvmVm::new(ram)?;
+        let mut slots = Slots::new(vm.ram().clone());
+        slots.attach(&vm, Rng::new(device_loop.handle()).map_err(BuildError::host("/dev/urandom"))?)?;
+        let mut console = Some(console);
+        if position == console::Position::BeforeShares
+            && let Some(device) = console.take()
+        {
+            consoles.flushed.push(slots.attach(&vm, device)?);
+        }
+        for fs in file_systems {
+            slots.attach(&vm, fs)?;
+        }
+        if let Some(device) = console {
+            consoles.flushed.push(slots.attach(&vm, device)?);
+        }
+
+        let mut buses = slots.take_buses();
+        let reset = sender.clone();
+        let i8042 = I8042::new(move || reset.send(Event::GuestReset));
+        buses.pio.insert(I8042_PORT, I8042_LEN, share(i8042))?;
+        let above = layout.high_end().map_or(0, |end| end.saturating_sub(1 << 32));
+        let cmos = Cmos::new(layout.low_end(), above, SystemTime::now);
+        buses.pio.insert(CMOS_PORT, CMOS_LEN, share(cmos))?;
+
+        let line = plan.cmdline(slots.places())?;
+        boot::write_tables(vm.ram(), &layout, &line, config.vcpus)?;
+        let vcpus = boot::make_vcpus(&vm, &config, kernel.entry())?;
+        let ended = sender.clone();
+        let on_end: OnEnd = Arc::new(move |event| ended.send(Event::Vcpu(event)));
+        let vcpus = VcpuGroup::new(vcpus, &Arc::new(buses), &on_end)?;
+        let machine = Machine { vcpus, slots, consoles, report, events, _loop: device_loop };
+        Ok(Assembled { machine, ends, control })
+    }
+
+    /// Stops the guest and every device of this machine; nothing of ours writes guest RAM afterwards. Late
+    /// console output is still delivered, as long as its reader takes it.
+    pub fn halt(&mut self, deadline: Instant) {
+        if let Err(e) = self.vcpus.stop(deadline) {
+            log::error!("the machine's processors do not stop: {e}");
+        }
+        self.consoles.flush();
+    }
+}
+
+fn share<T: 'static + purlin_vmm_core::bus::BusDevice>(device: T) -> purlin_vmm_core::bus::SharedDevice {
+    Arc::new(std::sync::Mutex::new(device))
+}
+
+/// `now + wait`, or `now` on a clock that cannot go that far.
+pub(crate) fn after(wait: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now)
+}

@@ -1,0 +1,128 @@
+//! Devices on their MMIO slots, and what is done to all of them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use purlin_devices::virtio::mmio::{MMIO_LEN, MmioTransport, QUEUE_NOTIFY, TransportConfig};
+use purlin_devices::virtio::{Busy, SaveError, VirtioDevice};
+use purlin_snapshot::Section;
+use purlin_vmm_core::irq::IrqAllocator;
+use purlin_vmm_core::kvm::{Buses, KvmVm};
+use purlin_vmm_core::memory::SharedRam;
+use purlin_vmm_core::memory::layout::{FIRST_DEVICE_IRQ, LAST_DEVICE_IRQ, mmio_slot};
+
+use super::BuildError;
+
+/// What the machine does to a device it otherwise knows nothing of.
+trait Stoppable: Send {
+    fn quiesce(&mut self, deadline: Instant) -> Result<(), Busy>;
+    fn save(&self, instance: u32) -> Result<[Section; 2], SaveError>;
+    fn resume(&mut self);
+    fn abort(&mut self);
+}
+
+impl<D: VirtioDevice> Stoppable for MmioTransport<D> {
+    fn quiesce(&mut self, deadline: Instant) -> Result<(), Busy> {
+        MmioTransport::quiesce(self, deadline)
+    }
+    fn save(&self, instance: u32) -> Result<[Section; 2], SaveError> {
+        MmioTransport::save(self, instance)
+    }
+    fn resume(&mut self) {
+        MmioTransport::resume(self);
+    }
+    fn abort(&mut self) {
+        MmioTransport::abort(self);
+    }
+}
+
+/// A device the machine keeps typed access to.
+pub(crate) type Attached<D> = Arc<Mutex<MmioTransport<D>>>;
+
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All virtio devices of a machine, in slot order.
+pub(crate) struct Slots {
+    ram: SharedRam,
+    devices: Vec<Arc<Mutex<dyn Stoppable>>>,
+    places: Vec<(u64, u32)>,
+    irqs: IrqAllocator,
+    buses: Buses,
+}
+
+impl Slots {
+    pub fn new(ram: SharedRam) -> Self {
+        Slots {
+            ram,
+            devices: Vec::new(),
+            places: Vec::new(),
+            irqs: IrqAllocator::new(FIRST_DEVICE_IRQ, LAST_DEVICE_IRQ),
+            buses: Buses::default(),
+        }
+    }
+
+    /// Puts a device into the next slot: registers, interrupt line, one notification per queue.
+    pub fn attach<D: VirtioDevice + 'static>(
+        &mut self,
+        vm: &KvmVm,
+        device: D,
+    ) -> Result<Attached<D>, BuildError> {
+        let number = self.places.len() as u32;
+        let limit = LAST_DEVICE_IRQ - FIRST_DEVICE_IRQ + 1;
+        let too_many = BuildError::TooManyDevices { devices: number + 1, limit };
+        let (Some(irq), Some(base)) = (self.irqs.allocate(), mmio_slot(number)) else { return Err(too_many) };
+        let config = TransportConfig { memory: self.ram.clone(), irq: vm.irq_line(irq)?, shm: None };
+        let transport = MmioTransport::new(device, config).map_err(BuildError::host("queue descriptor"))?;
+        for (queue, event) in (0u32..).zip(transport.queue_events()) {
+            vm.notify_on_write(event, base + QUEUE_NOTIFY, queue)?;
+        }
+        let transport = Arc::new(Mutex::new(transport));
+        self.buses.mmio.insert(base, MMIO_LEN, transport.clone())?;
+        self.devices.push(transport.clone());
+        self.places.push((base, irq));
+        Ok(transport)
+    }
+
+    /// Address and interrupt of each slot.
+    pub fn places(&self) -> &[(u64, u32)] {
+        &self.places
+    }
+
+    /// The buses, complete but for legacy devices.
+    pub fn take_buses(&mut self) -> Buses {
+        std::mem::take(&mut self.buses)
+    }
+
+    /// Quiesces every device, or none: if one is busy, the others run on.
+    ///
+    /// Last attached first: a device that feeds others comes later than those it needs.
+    pub fn quiesce(&self, deadline: Instant) -> Result<(), Busy> {
+        for (done, device) in self.devices.iter().rev().enumerate() {
+            if let Err(busy) = lock(device).quiesce(deadline) {
+                for device in self.devices.iter().rev().take(done) {
+                    lock(device).abort();
+                }
+                return Err(busy);
+            }
+        }
+        Ok(())
+    }
+
+    /// State of every device; all must be quiesced.
+    pub fn save(&self) -> Result<Vec<Section>, SaveError> {
+        let mut sections = Vec::new();
+        for (instance, device) in (0u32..).zip(&self.devices) {
+            sections.extend(lock(device).save(instance)?);
+        }
+        Ok(sections)
+    }
+
+    /// Lets every device run again.
+    pub fn resume(&self) {
+        for device in &self.devices {
+            lock(device).resume();
+        }
+    }
+}

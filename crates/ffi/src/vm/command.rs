@@ -1,0 +1,49 @@
+//! What an owner can ask of a running machine, and what it can hear.
+
+use std::io;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use purlin_devices::virtio::{Busy, SaveError};
+use purlin_snapshot::Section;
+use purlin_vmm_core::kvm::GroupError;
+use thiserror::Error;
+
+/// A request to a virtual machine failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum VmError {
+    /// The machine was not started.
+    #[error("the virtual machine has not been started")]
+    NotStarted,
+    /// The machine was started before.
+    #[error("the virtual machine was started before")]
+    AlreadyStarted,
+    /// The guest has ended.
+    #[error("the virtual machine has ended")]
+    Ended,
+    /// The machine must be paused for this.
+    #[error("the virtual machine must be paused first")]
+    NotPaused,
+    /// The host refused a thread.
+    #[error("supervisor thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The processors did not come to rest in time.
+    #[error(transparent)]
+    Processors(#[from] GroupError),
+    /// A device did not come to rest in time.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// A device holds something that cannot be saved.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+}
+
+/// A request to the supervisor.
+pub(crate) enum Command {
+    Pause(Sender<Result<(), VmError>>),
+    Resume(Sender<Result<(), VmError>>),
+    SaveDevices(Sender<Result<Vec<Section>, VmError>>),
+    Stop { grace: Duration },
+    Kill,
+}

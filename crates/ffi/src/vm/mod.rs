@@ -1,0 +1,255 @@
+//! The handle of a virtual machine.
+
+mod command;
+mod control;
+mod exit;
+mod outcome;
+mod supervisor;
+
+use std::io::{PipeReader, PipeWriter};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use purlin_devices::virtio::console::{ConsoleHandle, Injector, PortHandle, WindowSize};
+use purlin_snapshot::Section;
+
+pub(crate) use command::Command;
+pub use command::VmError;
+pub use exit::{ExitReason, VmExit};
+
+use crate::config::VmConfig;
+use crate::machine::{Assembled, BuildError, Event, EventSender, HostEnds, Machine, channel};
+use supervisor::Supervisor;
+
+/// Where the exit appears.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    exit: Mutex<Option<VmExit>>,
+    ended: Condvar,
+}
+
+impl Done {
+    pub(crate) fn set(&self, exit: VmExit) {
+        *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
+        self.ended.notify_all();
+    }
+
+    fn get(&self) -> Option<VmExit> {
+        self.exit.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn wait(&self, limit: Option<Duration>) -> Option<VmExit> {
+        let guard = self.exit.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = |exit: &mut Option<VmExit>| exit.is_none();
+        match limit {
+            None => self.ended.wait_while(guard, running).unwrap_or_else(PoisonError::into_inner).clone(),
+            Some(limit) => match self.ended.wait_timeout_while(guard, limit, running) {
+                Ok((guard, _)) => guard.clone(),
+                Err(poisoned) => poisoned.into_inner().0.clone(),
+            },
+        }
+    }
+}
+
+enum Life {
+    /// Assembled, not running.
+    Ready(Box<Machine>, PortHandle),
+    /// Supervised, or over.
+    Started(JoinHandle<()>),
+    /// Killed before it started.
+    Over,
+}
+
+/// A virtual machine.
+///
+/// Methods may be called from any thread. Dropping it kills the guest and waits until all its threads and
+/// descriptors are gone.
+pub struct Vm {
+    life: Mutex<Life>,
+    ends: Mutex<HostEnds>,
+    console: Option<ConsoleHandle>,
+    injector: Option<Injector>,
+    events: EventSender,
+    done: Arc<Done>,
+}
+
+impl VmConfig {
+    /// Makes the virtual machine, ready to start. Everything that can fail on configuration or for lack of
+    /// a host resource fails here.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`]; nothing is left behind.
+    pub fn build(self) -> Result<Vm, BuildError> {
+        let (events, receiver) = channel().map_err(BuildError::host("event descriptor"))?;
+        let Assembled { machine, ends, control } = Machine::assemble(self, &events, receiver)?;
+        Ok(Vm {
+            console: machine.consoles.handle.clone(),
+            injector: machine.consoles.injector.clone(),
+            life: Mutex::new(Life::Ready(Box::new(machine), control)),
+            ends: Mutex::new(ends),
+            events,
+            done: Arc::default(),
+        })
+    }
+}
+
+impl Vm {
+    /// Starts the guest. Returns at once.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::AlreadyStarted`], or [`VmError::Thread`] if the host refuses one; the machine is then
+    /// over.
+    pub fn start(&self) -> Result<&Self, VmError> {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *life, Life::Over) {
+            Life::Ready(machine, control) => {
+                let started =
+                    Supervisor::new(*machine, control, self.done.clone()).and_then(Supervisor::spawn);
+                *life = Life::Started(started.map_err(|e| {
+                    self.done.set(VmExit::failed(e.to_string()));
+                    VmError::Thread(e)
+                })?);
+                Ok(self)
+            }
+            other => {
+                *life = other;
+                Err(VmError::AlreadyStarted)
+            }
+        }
+    }
+
+    /// Waits until the guest has ended, and all of its threads but the caller's own handle are gone.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::NotStarted`].
+    pub fn wait(&self) -> Result<VmExit, VmError> {
+        self.check_started()?;
+        self.done.wait(None).ok_or(VmError::Ended)
+    }
+
+    /// As [`Vm::wait`], for at most `limit`; `None` if the guest still runs then.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::NotStarted`].
+    pub fn wait_timeout(&self, limit: Duration) -> Result<Option<VmExit>, VmError> {
+        self.check_started()?;
+        Ok(self.done.wait(Some(limit)))
+    }
+
+    /// How the guest ended, if it has.
+    pub fn exit(&self) -> Option<VmExit> {
+        self.done.get()
+    }
+
+    /// Takes the guest off its processors and brings every device to rest: afterwards no thread of this
+    /// library writes guest RAM. `Ok` if already paused.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::Processors`] or [`VmError::Busy`] if something does not come to rest in time; the guest
+    /// then runs on. [`VmError::NotStarted`], [`VmError::Ended`].
+    pub fn pause(&self) -> Result<(), VmError> {
+        self.ask(Command::Pause)?
+    }
+
+    /// Lets a paused guest run on. `Ok` if it runs.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::NotStarted`], [`VmError::Ended`].
+    pub fn resume(&self) -> Result<(), VmError> {
+        self.ask(Command::Resume)?
+    }
+
+    /// State of all virtio devices of a paused machine: two sections per slot (transport and device).
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::NotPaused`], or [`VmError::Save`] naming the device that holds something it cannot save.
+    pub fn device_state(&self) -> Result<Vec<Section>, VmError> {
+        self.ask(Command::SaveDevices)?
+    }
+
+    /// Asks the guest to end: its init sends SIGTERM to the workload, SIGKILL after `grace`, and restarts.
+    /// A guest that does not answer is killed five seconds after that. Returns at once; see [`Vm::wait`].
+    /// `Ok` if it has ended already. A paused guest is resumed to hear it.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::NotStarted`].
+    pub fn stop(&self, grace: Duration) -> Result<(), VmError> {
+        self.check_started()?;
+        self.events.send(Event::Command(Command::Stop { grace }));
+        Ok(())
+    }
+
+    /// Ends the guest now, without its help. Returns at once; see [`Vm::wait`]. `Ok` if it has ended.
+    pub fn kill(&self) {
+        self.events.send(Event::Command(Command::Kill));
+    }
+
+    /// The writing end of the workload's standard input, once, if it was configured as
+    /// [`ConsoleStream::Pipe`](crate::ConsoleStream::Pipe). Dropping it is end of file for the guest.
+    pub fn take_stdin(&self) -> Option<PipeWriter> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).stdin.take()
+    }
+
+    /// The reading end of the workload's standard output; see [`Vm::take_stdin`].
+    pub fn take_stdout(&self) -> Option<PipeReader> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).stdout.take()
+    }
+
+    /// The reading end of the workload's standard error; see [`Vm::take_stdin`].
+    pub fn take_stderr(&self) -> Option<PipeReader> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).stderr.take()
+    }
+
+    /// Tells the guest's console a new size in characters. No-op without a console.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        if let Some(console) = &self.console {
+            console.resize(0, WindowSize { cols: columns, rows });
+        }
+    }
+
+    /// Types Ctrl-C on the guest's console. No-op if the console's input is a terminal, which does so
+    /// itself, or if there is none.
+    pub fn interrupt(&self) {
+        if let Some(injector) = &self.injector {
+            injector.interrupt();
+        }
+    }
+
+    fn check_started(&self) -> Result<(), VmError> {
+        match *self.life.lock().unwrap_or_else(PoisonError::into_inner) {
+            Life::Ready(..) => Err(VmError::NotStarted),
+            Life::Started(_) | Life::Over => Ok(()),
+        }
+    }
+
+    /// Sends a command and waits for its answer, which is bounded by the command's own deadline.
+    fn ask<T>(&self, command: impl FnOnce(std::sync::mpsc::Sender<T>) -> Command) -> Result<T, VmError> {
+        self.check_started()?;
+        let (reply, answer): (_, Receiver<T>) = std::sync::mpsc::channel();
+        self.events.send(Event::Command(command(reply)));
+        answer.recv().map_err(|_| VmError::Ended)
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.kill();
+        let life =
+            std::mem::replace(&mut *self.life.lock().unwrap_or_else(PoisonError::into_inner), Life::Over);
+        if let Life::Started(thread) = life
+            && thread.join().is_err()
+        {
+            log::error!("the supervisor of a virtual machine panicked");
+        }
+    }
+}

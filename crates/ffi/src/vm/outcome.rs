@@ -1,0 +1,104 @@
+//! From what was observed to how the machine ended. Pure.
+
+use purlin_vmm_core::kvm::VcpuEnd;
+
+use super::exit::{CODE_KILLED, CODE_NO_STATUS, ExitReason, VmExit};
+
+/// What made the machine end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    /// The reset line.
+    Reset,
+    /// Processors halted for good.
+    Halted,
+    /// A processor ended.
+    Vcpu(VcpuEnd),
+    /// The host.
+    Killed,
+}
+
+/// What the guest said before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// Status reported through the control channel or the exit code call.
+    pub code: Option<i32>,
+    /// Why the workload was not started.
+    pub setup_failed: Option<String>,
+    /// The host asked it to stop.
+    pub stop_requested: bool,
+}
+
+pub(super) fn outcome(facts: Facts, end: End) -> VmExit {
+    let Facts { code, setup_failed, stop_requested } = facts;
+    if let Some(why) = setup_failed {
+        return VmExit { code: code.unwrap_or(CODE_NO_STATUS), reason: ExitReason::SetupFailed(why) };
+    }
+    if let Some(code) = code {
+        let reason = if stop_requested { ExitReason::Stopped } else { ExitReason::Exited };
+        return VmExit { code, reason };
+    }
+    let reason = match end {
+        End::Killed => return VmExit { code: CODE_KILLED, reason: ExitReason::Killed },
+        End::Reset | End::Vcpu(VcpuEnd::SystemEvent(_)) => ExitReason::GuestReset,
+        End::Halted => ExitReason::GuestHalted,
+        End::Vcpu(end) => ExitReason::Failed(describe(&end)),
+    };
+    VmExit { code: CODE_NO_STATUS, reason }
+}
+
+fn describe(end: &VcpuEnd) -> String {
+    match end {
+        VcpuEnd::Shutdown => "triple fault".to_owned(),
+        VcpuEnd::Halt => "halted without an interrupt controller".to_owned(),
+        VcpuEnd::FailEntry(reason) => format!("the processor refused the guest state (reason {reason:#x})"),
+        VcpuEnd::InternalError => "KVM could not emulate an instruction".to_owned(),
+        VcpuEnd::Run(errno) => format!("KVM_RUN: {}", std::io::Error::from_raw_os_error(*errno)),
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table() {
+        let said = |code| Facts { code: Some(code), ..Default::default() };
+        let stopped = |code| Facts { code, stop_requested: true, ..Default::default() };
+        let failed = |code| Facts { code, setup_failed: Some("exec".into()), ..Default::default() };
+        let silent = Facts::default;
+        let why = || ExitReason::SetupFailed("exec".into());
+        let table = [
+            (said(0), End::Reset, 0, ExitReason::Exited),
+            (said(7), End::Reset, 7, ExitReason::Exited),
+            (said(7), End::Killed, 7, ExitReason::Exited),
+            (said(0), End::Vcpu(VcpuEnd::Shutdown), 0, ExitReason::Exited),
+            (said(-1), End::Halted, -1, ExitReason::Exited),
+            (stopped(Some(143)), End::Reset, 143, ExitReason::Stopped),
+            (stopped(None), End::Killed, 137, ExitReason::Killed),
+            (stopped(None), End::Reset, 125, ExitReason::GuestReset),
+            (failed(Some(127)), End::Reset, 127, why()),
+            (failed(None), End::Killed, 125, why()),
+            (silent(), End::Reset, 125, ExitReason::GuestReset),
+            (silent(), End::Vcpu(VcpuEnd::SystemEvent(2)), 125, ExitReason::GuestReset),
+            (silent(), End::Halted, 125, ExitReason::GuestHalted),
+            (silent(), End::Killed, 137, ExitReason::Killed),
+            (silent(), End::Vcpu(VcpuEnd::Shutdown), 125, ExitReason::Failed("triple fault".into())),
+        ];
+        for (facts, end, code, reason) in table {
+            let got = outcome(facts.clone(), end.clone());
+            assert_eq!(got, VmExit { code, reason }, "{facts:?} {end:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_a_reported_zero_gives_zero() {
+        let ends = [End::Reset, End::Halted, End::Killed, End::Vcpu(VcpuEnd::InternalError)];
+        for end in ends {
+            for stop_requested in [false, true] {
+                let facts = Facts { stop_requested, ..Default::default() };
+                assert_ne!(outcome(facts, end.clone()).code, 0);
+            }
+        }
+    }
+}

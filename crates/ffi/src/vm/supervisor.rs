@@ -1,0 +1,267 @@
+//! The thread that owns a running machine: hears of its processors, its guest and its owner, and ends it.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use purlin_devices::virtio::console::PortHandle;
+use purlin_init::control::{Event as GuestEvent, Request};
+use purlin_snapshot::Section;
+use purlin_vmm_core::run_state::RunState;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+
+use super::control::ControlChannel;
+use super::outcome::{End, Facts, outcome};
+use super::{Command, Done, VmError, VmExit};
+use crate::machine::{Event, Machine, after};
+
+/// How long a pause may take in all.
+const PAUSE_LIMIT: Duration = Duration::from_secs(5);
+/// How long processors get to leave their devices at the end.
+const HALT_LIMIT: Duration = Duration::from_secs(5);
+/// How long after its grace time a guest that was asked to stop is killed.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
+/// First and longest time between two looks whether the guest is halted for good.
+const HALT_CHECK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
+/// Less CPU time than this between two looks means that the guest did nothing.
+const IDLE_CPU: Duration = Duration::from_millis(1);
+
+const WAKE: u64 = 0;
+const CONTROL: u64 = 1;
+
+pub(super) struct Supervisor {
+    machine: Machine,
+    epoll: Epoll,
+    control: ControlChannel,
+    done: Arc<Done>,
+    facts: Facts,
+    /// Init's last message: everything is written out and only the restart is left, which need not be
+    /// waited for.
+    guest_is_done: bool,
+    stop_deadline: Option<Instant>,
+    halt_check: HaltCheck,
+}
+
+/// When to look for a guest that is halted for good: seldom while it is idle, soon after it did something.
+struct HaltCheck {
+    next: Instant,
+    interval: Duration,
+    cpu_time: Duration,
+}
+
+impl HaltCheck {
+    fn new() -> Self {
+        HaltCheck { next: after(HALT_CHECK.0), interval: HALT_CHECK.0, cpu_time: Duration::ZERO }
+    }
+
+    /// Called when due; true if a look is worth it.
+    fn due(&mut self, cpu_time: Duration) -> bool {
+        let idle = cpu_time.saturating_sub(self.cpu_time) < IDLE_CPU;
+        self.cpu_time = cpu_time;
+        self.interval = if idle { self.interval.saturating_mul(2).min(HALT_CHECK.1) } else { HALT_CHECK.0 };
+        self.next = after(self.interval);
+        idle
+    }
+}
+
+impl Supervisor {
+    pub fn new(machine: Machine, control: PortHandle, done: Arc<Done>) -> io::Result<Self> {
+        let control = ControlChannel::new(control);
+        let epoll = Epoll::new()?;
+        let wake = machine.events.wake().as_raw_fd();
+        epoll.ctl(ControlOperation::Add, wake, EpollEvent::new(EventSet::IN, WAKE))?;
+        epoll.ctl(ControlOperation::Add, control.fd(), EpollEvent::new(EventSet::IN, CONTROL))?;
+        Ok(Supervisor {
+            machine,
+            epoll,
+            control,
+            done,
+            facts: Facts::default(),
+            guest_is_done: false,
+            stop_deadline: None,
+            halt_check: HaltCheck::new(),
+        })
+    }
+
+    pub fn spawn(self) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("purlin-vm".to_owned()).spawn(move || self.run())
+    }
+
+    fn run(mut self) {
+        let exit = match self.supervise() {
+            Ok(end) => self.finish(end),
+            Err(e) => VmExit::failed(e.to_string()),
+        };
+        let Supervisor { machine, done, control, .. } = self;
+        drop(control);
+        drop(machine);
+        // Last: whoever waits finds nothing of the machine left.
+        done.set(exit);
+    }
+
+    fn supervise(&mut self) -> Result<End, VmError> {
+        self.machine.vcpus.start()?;
+        let mut ready = [EpollEvent::default(); 2];
+        loop {
+            let count = match self.epoll.wait(self.timeout(), &mut ready) {
+                Ok(count) => count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
+                Err(e) => return Err(VmError::Thread(e)),
+            };
+            for event in ready.iter().take(count) {
+                if event.data() == CONTROL {
+                    self.hear_guest();
+                } else if let Some(end) = self.hear_events() {
+                    return Ok(end);
+                }
+            }
+            if self.guest_is_done {
+                return Ok(End::Reset);
+            }
+            if self.stop_deadline.is_some_and(|d| d <= Instant::now()) {
+                log::warn!("the guest did not stop in time and is killed");
+                return Ok(End::Killed);
+            }
+            if self.is_halted() {
+                return Ok(End::Halted);
+            }
+        }
+    }
+
+    /// Milliseconds until the next deadline, rounded up.
+    fn timeout(&self) -> i32 {
+        let next = self.stop_deadline.map_or(self.halt_check.next, |stop| stop.min(self.halt_check.next));
+        let left = next.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
+        i32::try_from(left).unwrap_or(i32::MAX)
+    }
+
+    fn hear_guest(&mut self) {
+        for event in self.control.read() {
+            match event {
+                GuestEvent::SetupFailed { stage, errno, message } => {
+                    let errno = errno.map(|e| format!(": {}", io::Error::from_raw_os_error(e.0)));
+                    self.facts.setup_failed =
+                        Some(format!("{stage:?}: {message}{}", errno.unwrap_or_default()));
+                }
+                GuestEvent::Exited { code } => {
+                    self.facts.code = Some(code);
+                    self.guest_is_done = true;
+                }
+                _ => {}
+            }
+        }
+        self.control.write();
+        self.rearm();
+    }
+
+    /// Watches the control port for what is wanted of it.
+    fn rearm(&self) {
+        let fd = self.control.fd();
+        let outcome = if !self.control.is_open() {
+            self.epoll.ctl(ControlOperation::Delete, fd, EpollEvent::default())
+        } else {
+            let out = if self.control.wants_to_write() { EventSet::OUT } else { EventSet::empty() };
+            self.epoll.ctl(ControlOperation::Modify, fd, EpollEvent::new(EventSet::IN | out, CONTROL))
+        };
+        if let Err(e) = outcome {
+            log::error!("the control channel cannot be watched: {e}");
+        }
+    }
+
+    fn hear_events(&mut self) -> Option<End> {
+        let _ = self.machine.events.wake().read();
+        while let Some(event) = self.machine.events.take() {
+            match event {
+                Event::GuestReset => return Some(End::Reset),
+                Event::Vcpu(event) => return Some(End::Vcpu(event.end)),
+                Event::Command(Command::Kill) => return Some(End::Killed),
+                Event::Command(command) => self.obey(command),
+            }
+        }
+        None
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Pause(reply) => drop(reply.send(self.pause())),
+            Command::Resume(reply) => drop(reply.send(self.resume())),
+            Command::SaveDevices(reply) => drop(reply.send(self.save_devices())),
+            Command::Stop { grace } => self.ask_to_stop(grace),
+            Command::Kill => {}
+        }
+    }
+
+    fn pause(&mut self) -> Result<(), VmError> {
+        if self.machine.vcpus.state() == RunState::Paused {
+            return Ok(());
+        }
+        let deadline = after(PAUSE_LIMIT);
+        self.machine.vcpus.pause(deadline)?;
+        if let Err(busy) = self.machine.slots.quiesce(deadline) {
+            self.machine.vcpus.resume()?;
+            return Err(busy.into());
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), VmError> {
+        if self.machine.vcpus.state() == RunState::Paused {
+            self.machine.slots.resume();
+            self.machine.vcpus.resume()?;
+            self.halt_check = HaltCheck::new();
+        }
+        Ok(())
+    }
+
+    fn save_devices(&self) -> Result<Vec<Section>, VmError> {
+        if self.machine.vcpus.state() != RunState::Paused {
+            return Err(VmError::NotPaused);
+        }
+        Ok(self.machine.slots.save()?)
+    }
+
+    fn ask_to_stop(&mut self, grace: Duration) {
+        if let Err(e) = self.resume() {
+            log::error!("a paused guest cannot be resumed to stop: {e}");
+        }
+        self.facts.stop_requested = true;
+        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        self.control.send(Request::Stop { grace_ms });
+        if self.control.is_open() {
+            self.rearm();
+        }
+        let deadline = after(grace.saturating_add(STOP_MARGIN));
+        self.stop_deadline = Some(self.stop_deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+    }
+
+    fn is_halted(&mut self) -> bool {
+        if self.machine.vcpus.state() != RunState::Running || self.halt_check.next > Instant::now() {
+            return false;
+        }
+        if !self.halt_check.due(self.machine.vcpus.cpu_time()) {
+            return false;
+        }
+        self.machine.vcpus.all_parked(after(HALT_LIMIT)).unwrap_or(false)
+    }
+
+    fn finish(&mut self, end: End) -> VmExit {
+        self.machine.halt(after(HALT_LIMIT));
+        // Messages that were on their way when the guest ended.
+        while self.control.is_open() {
+            let events = self.control.read();
+            if events.is_empty() {
+                break;
+            }
+            for event in events {
+                if let GuestEvent::Exited { code } = event {
+                    self.facts.code = Some(code);
+                }
+            }
+        }
+        let mut facts = std::mem::take(&mut self.facts);
+        facts.code = self.machine.report.get().or(facts.code);
+        outcome(facts, end)
+    }
+}
