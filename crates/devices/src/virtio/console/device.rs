@@ -95,7 +95,7 @@ impl Console {
     /// [`Busy`] if the loop did not give the worker back before `deadline`.
     pub fn flush(&mut self, deadline: Instant) -> Result<u64, Busy> {
         self.quiesce(deadline)?;
-        Ok(self.slot.parked_mut().map_or(0, |worker| worker.flush(deadline)))
+        Ok(self.parked().map_or(0, |worker| worker.flush(deadline)))
     }
 
     fn fresh_control(&self, ends: &[Ends]) -> Control {
@@ -135,12 +135,29 @@ impl Console {
         })
     }
 
+    /// Activation, up to starting the worker.
+    pub(super) fn place(&mut self, context: ActivateContext) -> Result<(), ActivateError> {
+        let worker = self.make_worker(context)?;
+        self.slot.put(worker);
+        Ok(())
+    }
+
+    /// The worker, while it does not run.
+    pub(super) fn parked(&mut self) -> Option<&mut Worker> {
+        self.slot.parked_mut()
+    }
+
     /// Takes the ends back from a parked worker and drops it.
     fn take_ends(&mut self) {
         if let Some(worker) = self.slot.parked_mut() {
             self.ends = Some(std::mem::take(&mut worker.ends));
             self.slot.clear();
         }
+    }
+
+    /// Goes on counting where the saved device stopped; the size may have changed meanwhile.
+    fn set_generation(&self, saved: u32) {
+        self.shared.generation.store(saved.wrapping_add(1), Ordering::Release);
     }
 
     fn config_space(&self) -> [u8; 12] {
@@ -194,8 +211,7 @@ impl VirtioDevice for Console {
     }
 
     fn activate(&mut self, context: ActivateContext) -> Result<(), ActivateError> {
-        let worker = self.make_worker(context)?;
-        self.slot.put(worker);
+        self.place(context)?;
         self.slot.start().map_err(|source| ActivateError::Host { what: "device loop", source })
     }
 
@@ -205,20 +221,18 @@ impl VirtioDevice for Console {
 
     fn save(&self) -> Result<Section, SaveError> {
         let mut w = Writer::new();
+        state::save_identity(&mut w, &self.specs);
+        w.u32(self.config_generation());
         match self.slot.parked() {
-            Some(worker) => {
-                state::save_identity(&mut w, &worker.control);
+            // One that needs a reset has nothing to go on with.
+            Some(worker) if !worker.dead => {
                 w.bool(true);
                 state::save_control(&mut w, &worker.control);
-                w.bool(worker.dead);
                 state::save_progress(&mut w, worker.progress());
                 save_queues(&mut w, worker.queues.iter().map(|q| &q.queue));
             }
-            None if self.slot.is_empty() => {
-                state::save_identity(&mut w, &self.fresh_control(self.ends.as_deref().unwrap_or_default()));
-                w.bool(false);
-            }
-            None => return Err(SaveError::NotQuiesced(DeviceType::Console)),
+            None if !self.slot.is_empty() => return Err(SaveError::NotQuiesced(DeviceType::Console)),
+            _ => w.bool(false),
         }
         let id = SectionId { kind: SECTION_KIND, version: SECTION_VERSION, instance: 0 };
         Ok(Section::new(id, w.into_bytes()))
@@ -231,7 +245,8 @@ impl VirtioDevice for Console {
         let mut context = context;
         let mut control = self.fresh_control(self.ends.as_deref().unwrap_or_default());
         let mut r = section.expect_kind(SECTION_KIND, SECTION_VERSION)?;
-        state::check_identity(&mut r, &control)?;
+        state::check_identity(&mut r, &self.specs)?;
+        let generation = r.u32("config_generation")?;
         let active = r.bool("active")?;
         if active != context.is_some() {
             return Err(RestoreError::Mismatch {
@@ -241,10 +256,11 @@ impl VirtioDevice for Console {
             });
         }
         if !active {
-            return Ok(r.finish()?);
+            r.finish()?;
+            self.set_generation(generation);
+            return Ok(());
         }
         state::load_control(&mut r, &mut control)?;
-        let dead = r.bool("dead")?;
         let progress = state::load_progress(&mut r, control.ports.len())?;
         restore_queues(&mut r, self.queue_sizes.len(), context.as_mut())?;
         r.finish()?;
@@ -252,10 +268,10 @@ impl VirtioDevice for Console {
         let Some(context) = context else { return Err(RestoreError::NotFresh) };
         let mut worker = self.make_worker(context)?;
         worker.control = control;
-        worker.dead = dead;
         worker.put_progress(progress);
         worker.share_sizes();
         self.slot.put(worker);
+        self.set_generation(generation);
         Ok(())
     }
 

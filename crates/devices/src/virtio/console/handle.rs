@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -69,6 +69,8 @@ pub(super) struct Shared {
     pub ports: Vec<PortShared>,
     pub protocol_errors: AtomicU64,
     pub generation: AtomicU32,
+    /// A broken ring was logged.
+    pub complained: AtomicBool,
     /// Makes the worker look at sizes, and at ports it left in the middle of their work.
     pub wake: EventFd,
 }
@@ -79,6 +81,7 @@ impl Shared {
             ports: (0..ports).map(|_| PortShared::default()).collect(),
             protocol_errors: AtomicU64::new(0),
             generation: AtomicU32::new(0),
+            complained: AtomicBool::new(false),
             wake: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
         })
     }

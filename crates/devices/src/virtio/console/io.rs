@@ -195,6 +195,11 @@ impl HostOutput {
         }
     }
 
+    /// True if the descriptor's reader is known to be gone.
+    pub(super) fn is_hung_up(&self) -> bool {
+        self.borrow_fd().is_some_and(sys::is_hung_up)
+    }
+
     /// Ends an unfinished line.
     pub(super) fn finish(&mut self) {
         if let HostOutput::Lines(sink, splitter) = self {
@@ -233,5 +238,77 @@ impl HostOutput {
         if let HostOutput::Lines(_, splitter) = self {
             splitter.set_partial(bytes);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use std::io::Read;
+
+    use purlin_vmm_core::memory::{GuestAddress, GuestMemory};
+
+    use super::*;
+    use crate::testing::guest_ram;
+
+    /// How each kind of descriptor is used.
+    #[test]
+    fn kinds_of_descriptors() {
+        let (reader, writer) = io::pipe().unwrap();
+        let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (master, slave) = sys::tests::open_pty(Default::default());
+        b.set_nonblocking(true).unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let table: Vec<(&str, OwnedFd, Access)> = vec![
+            ("pipe, reading", reader.into(), Access::NonBlocking),
+            ("pipe, writing", writer.into(), Access::NonBlocking),
+            ("socket", a.into(), Access::Socket),
+            ("file", tempfile::tempfile().unwrap().into(), Access::Plain),
+            ("/dev/null", null.into(), Access::Plain),
+            ("terminal", slave, Access::NonBlocking),
+            ("master of a terminal", master, Access::Guarded(1)),
+        ];
+        for (name, fd, want) in table {
+            assert_eq!(FdEnd::new(fd).unwrap().access, want, "{name}");
+        }
+    }
+
+    /// Where a pipe cannot be opened again, writes still never wait, and nothing is lost.
+    #[test]
+    fn a_guarded_pipe_never_waits() {
+        let ram = guest_ram(1 << 20);
+        let bytes: Vec<u8> = (0..1u32 << 18).map(|i| (i / 7) as u8).collect();
+        ram.write_slice(&bytes, GuestAddress(0)).unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        let end = FdEnd { file: File::from(OwnedFd::from(writer)), access: Access::Guarded(PIPE_CHUNK) };
+        let (mut sent, mut got) = (0, Vec::new());
+        while sent < bytes.len() {
+            let slice = ram.get_slice(GuestAddress(sent as u64), bytes.len() - sent).unwrap();
+            match end.write(&[slice]) {
+                Ok(n) => sent += n,
+                Err(e) => {
+                    assert_eq!(e.kind(), io::ErrorKind::WouldBlock);
+                    let mut chunk = [0; 10_000];
+                    let n = reader.read(&mut chunk).unwrap();
+                    got.extend_from_slice(&chunk[..n]);
+                }
+            }
+        }
+        drop(end);
+        reader.read_to_end(&mut got).unwrap();
+        assert!(got == bytes);
+    }
+
+    /// The way that does not need RWF_NOWAIT.
+    #[test]
+    fn a_pipe_that_polls_writable_takes_a_chunk() {
+        let ram = guest_ram(1 << 20);
+        let (_reader, writer) = io::pipe().unwrap();
+        let slice = ram.get_slice(GuestAddress(0), 1 << 20).unwrap();
+        let mut sent = 0;
+        while ask(writer.as_fd(), libc::POLLOUT).is_ok() {
+            sent += sys::write(writer.as_fd(), std::slice::from_ref(&slice), PIPE_CHUNK).unwrap();
+        }
+        assert_eq!(sent, 1 << 16);
     }
 }

@@ -78,6 +78,8 @@ mod channel;
 mod config;
 mod control;
 mod device;
+#[cfg(any(test, feature = "test-utils"))]
+mod fuzz;
 mod handle;
 mod io;
 mod lines;
@@ -100,6 +102,8 @@ pub use config::{
 };
 pub use control::Control;
 pub use device::Console;
+#[cfg(any(test, feature = "test-utils"))]
+pub use fuzz::console_ops;
 pub use handle::{ConsoleHandle, PortStats};
 pub use lines::{LineSink, LineSplitter, MAX_LINE};
 pub use port::{Port, PortRole, PortSpec};

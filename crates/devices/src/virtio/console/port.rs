@@ -65,7 +65,7 @@ impl Due {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     pub(super) spec: PortSpec,
-    /// PORT_ADD was sent.
+    /// The driver knows the port: PORT_ADD was sent, or the driver spoke of it unasked.
     pub(super) added: bool,
     /// The driver set the port up.
     pub(super) ready: bool,
@@ -106,6 +106,7 @@ impl Port {
         if !self.ready {
             return;
         }
+        self.added = true;
         if self.spec.role == PortRole::Console {
             self.due.set(Due::CONSOLE);
             if self.size.is_some() {

@@ -4,7 +4,7 @@ use purlin_snapshot::{DecodeError, Reader, Writer};
 
 use super::config::MAX_PORTS;
 use super::control::Control;
-use super::port::{Due, Port, PortRole};
+use super::port::{Due, Port, PortRole, PortSpec};
 use super::protocol::{MAX_NAME_LEN, WindowSize};
 use crate::virtio::RestoreError;
 
@@ -67,29 +67,29 @@ fn reconnect(port: &mut Port, connected: bool, saved: Option<WindowSize>) {
 }
 
 /// Number, roles and names of the ports, for comparison.
-pub(super) fn save_identity(w: &mut Writer, control: &Control) {
-    w.u32(u32::try_from(control.ports.len()).unwrap_or(u32::MAX));
-    for port in &control.ports {
-        w.bool(port.spec.role == PortRole::Console);
-        w.str(&port.spec.name);
+pub(super) fn save_identity(w: &mut Writer, ports: &[PortSpec]) {
+    w.u32(u32::try_from(ports.len()).unwrap_or(u32::MAX));
+    for port in ports {
+        w.bool(port.role == PortRole::Console);
+        w.str(&port.name);
     }
 }
 
 /// Compares what [`save_identity`] wrote with the configured ports.
-pub(super) fn check_identity(r: &mut Reader<'_>, control: &Control) -> Result<(), RestoreError> {
+pub(super) fn check_identity(r: &mut Reader<'_>, ports: &[PortSpec]) -> Result<(), RestoreError> {
     let count = r.count("ports", MAX_PORTS as u32)? as usize;
-    if count != control.ports.len() {
-        return Err(mismatch("ports", count, control.ports.len()));
+    if count != ports.len() {
+        return Err(mismatch("ports", count, ports.len()));
     }
-    for port in &control.ports {
+    for port in ports {
         let console = r.bool("port.console")?;
         let name = r.str("port.name", MAX_NAME_LEN as u32)?;
-        let configured = port.spec.role == PortRole::Console;
+        let configured = port.role == PortRole::Console;
         if console != configured {
             return Err(mismatch("port role is console", console, configured));
         }
-        if name != port.spec.name {
-            return Err(mismatch("port name", name, &port.spec.name));
+        if name != port.name {
+            return Err(mismatch("port name", name, &port.name));
         }
     }
     Ok(())

@@ -122,6 +122,14 @@ pub(super) fn poll(fds: &[(BorrowedFd<'_>, libc::c_short)], limit: Duration) -> 
     }
 }
 
+/// True if `fd` reports POLLERR or POLLHUP: a pipe without reader, a socket without peer.
+pub(super) fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: `entry` is one pollfd and lives across the call, which does not wait.
+    let ready = unsafe { libc::poll(&mut entry, 1, 0) };
+    ready > 0 && entry.revents & (libc::POLLERR | libc::POLLHUP) != 0
+}
+
 /// True if the open file description has O_NONBLOCK.
 pub(super) fn is_nonblocking(fd: BorrowedFd<'_>) -> bool {
     // SAFETY: F_GETFL takes no further argument and changes nothing.
@@ -240,4 +248,34 @@ pub(super) fn window_size(fd: BorrowedFd<'_>) -> io::Result<WindowSize> {
         return Err(io::Error::last_os_error());
     }
     Ok(WindowSize { cols: size.ws_col, rows: size.ws_row })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::os::fd::{FromRawFd, OwnedFd};
+
+    /// Master and slave of a new pseudo terminal.
+    pub(in super::super) fn open_pty(size: WindowSize) -> (OwnedFd, OwnedFd) {
+        let (mut master, mut slave) = (-1, -1);
+        let size = libc::winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
+        let none = std::ptr::null_mut();
+        // SAFETY: all pointers are valid or null, as openpty allows.
+        let result = unsafe { libc::openpty(&mut master, &mut slave, none, std::ptr::null(), &size) };
+        assert_eq!(result, 0, "openpty");
+        // SAFETY: openpty succeeded, so this is a descriptor nobody else owns.
+        let master = unsafe { OwnedFd::from_raw_fd(master) };
+        // SAFETY: likewise.
+        let slave = unsafe { OwnedFd::from_raw_fd(slave) };
+        (master, slave)
+    }
+
+    pub(in super::super) fn raise(signal: libc::c_int) {
+        // SAFETY: the calling thread blocks the signal.
+        unsafe { libc::raise(signal) };
+    }
+
+    pub(in super::super) fn pending(signal: libc::c_int) -> bool {
+        is_pending(signal)
+    }
 }

@@ -182,6 +182,9 @@ impl Worker {
             work.input.wanted = watch(next, fd);
             work.rx_turn = next == Next::Turn;
         }
+        if self.ends.get(port).is_some_and(Ends::to_remove) {
+            self.transmit(port)?;
+        }
         Ok(())
     }
 
@@ -237,6 +240,10 @@ impl Worker {
         if let Some(ends) = self.ends.get_mut(port) {
             self.retired.inputs.extend(ends.input.take());
             ends.input_ended = true;
+            if ends.output.is_hung_up() {
+                // PORT_OPEN 0 keeps the guest from writing, so no failing write would tell this later.
+                self.output_broken(port, Ok(0));
+            }
         }
         self.control.input_ended(port);
         Next::Driver
@@ -272,12 +279,19 @@ impl Worker {
         let _block = sys::SignalBlock::new(libc::SIGPIPE);
         let mut open: Vec<usize> = (0..self.ends.len()).collect();
         while !self.dead && !open.is_empty() {
-            open.retain(|&port| self.flush_turn(port) != Next::Driver);
+            let mut waiting = true;
+            open.retain(|&port| {
+                let next = self.transmit_turn(port).unwrap_or(Next::Driver);
+                waiting &= next != Next::Turn;
+                next != Next::Driver
+            });
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            self.wait_for_output(&open, left);
+            if waiting {
+                self.wait_for_output(&open, left);
+            }
         }
         self.retired = Retired::default();
         for ends in &mut self.ends {
@@ -286,14 +300,7 @@ impl Worker {
         (0..self.ends.len()).map(|port| self.pending(port)).sum()
     }
 
-    fn flush_turn(&mut self, port: usize) -> Next {
-        let next = self.transmit_turn(port).unwrap_or(Next::Driver);
-        let blocked = self.ends.get(port).is_some_and(|e| e.output.wait_fd().is_some());
-        // A descriptor that cannot be waited for takes everything at once, or is asked again.
-        if next == Next::Host && !blocked { Next::Turn } else { next }
-    }
-
-    /// Waits until one of these ports' outputs takes bytes, unless one never waits.
+    /// Waits until one of these ports' outputs takes bytes.
     fn wait_for_output(&self, ports: &[usize], limit: std::time::Duration) {
         let fds: Vec<(BorrowedFd<'_>, libc::c_short)> = ports
             .iter()
@@ -310,6 +317,9 @@ impl Worker {
     fn pending(&mut self, port: usize) -> u64 {
         let memory = self.memory.clone();
         let done = self.work.get(port).map_or(0, |w| w.tx_done);
+        if !self.control.is_present(port) {
+            return 0;
+        }
         let Some(q) = self.queue(tx_queue(port)) else { return 0 };
         // At most the ring's descriptors: the batch is not for a system call.
         let batch = ring::peek(&mut q.queue, &memory, Direction::FromGuest, done, usize::MAX);

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
@@ -157,8 +158,10 @@ impl Worker {
             return;
         }
         if let Err(e) = step(self) {
-            // Once per activation: nothing is served after this.
-            log::error!("console stops until it is reset: {e}");
+            if !self.shared.complained.swap(true, Ordering::Relaxed) {
+                // Once per device: a driver can break its rings and reset the device again and again.
+                log::error!("console stops until it is reset: {e}");
+            }
             self.dead = true;
             self.shared.count_error();
             for work in &mut self.work {
@@ -208,11 +211,7 @@ impl Worker {
                     let _ = q.event.read();
                 }
                 match index {
-                    CONTROL_TX => {
-                        let open = self.open_ports();
-                        self.receive_control()?;
-                        self.serve_newly_open(&open)?;
-                    }
+                    CONTROL_TX => self.control_turn()?,
                     CONTROL_RX => {}
                     _ => self.serve_port(port_of_queue(index))?,
                 }
@@ -224,14 +223,14 @@ impl Worker {
         self.send_control()
     }
 
-    fn open_ports(&self) -> Vec<bool> {
-        (0..self.ends.len()).map(|port| self.control.accepts_input(port)).collect()
-    }
-
-    /// A port the guest just opened may have input waiting.
-    fn serve_newly_open(&mut self, before: &[bool]) -> Result<(), RingError> {
-        for (port, was_open) in before.iter().enumerate() {
-            if self.control.accepts_input(port) != *was_open {
+    /// Takes the driver's messages. A port the guest just opened may have input waiting; one it closed does
+    /// not read on.
+    fn control_turn(&mut self) -> Result<(), RingError> {
+        let ports = 0..self.ends.len();
+        let before: Vec<bool> = ports.map(|port| self.control.accepts_input(port)).collect();
+        self.receive_control()?;
+        for (port, was_open) in before.into_iter().enumerate() {
+            if self.control.accepts_input(port) != was_open {
                 self.receive(port)?;
             }
         }
@@ -241,7 +240,7 @@ impl Worker {
     fn woken(&mut self) -> Result<(), RingError> {
         let _ = self.shared.wake.read();
         self.apply_sizes();
-        self.receive_control()?;
+        self.control_turn()?;
         for port in 0..self.ends.len() {
             let Some(work) = self.work.get_mut(port) else { continue };
             let (rx, tx) = (std::mem::take(&mut work.rx_turn), std::mem::take(&mut work.tx_turn));
@@ -285,6 +284,8 @@ impl Worker {
             for q in self.queues.iter().filter(|q| q.queue.ready()) {
                 self.interrupt.trigger(Signal::Queue(q.index));
             }
+            // The size may be another one than before the stop.
+            self.interrupt.trigger(Signal::Config);
         }
     }
 }

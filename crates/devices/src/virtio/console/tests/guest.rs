@@ -83,7 +83,12 @@ pub struct Guest {
 impl Guest {
     /// A device that is not active yet.
     pub fn new(ports: Vec<PortConfig>) -> Self {
-        let event_loop = EventLoop::spawn("console-test").unwrap();
+        Self::on_loop("console-test", ports)
+    }
+
+    /// As `new`, on a loop thread of this name.
+    pub fn on_loop(name: &str, ports: Vec<PortConfig>) -> Self {
+        let event_loop = EventLoop::spawn(name).unwrap();
         let config = ConsoleConfig { ports, resize_order: ResizeOrder::ColumnsFirst };
         let device = Console::new(config, event_loop.handle()).unwrap();
         let ports = device.queue_sizes().len() / 2 - 1;
@@ -151,8 +156,6 @@ impl Guest {
     pub fn greet(&mut self) {
         self.tell(u32::MAX, 0, 1);
         let ports = self.got.len();
-        let gone = self.device.handle();
-        let _ = gone;
         eventually("PORT_ADD", || (self.hear() >= ports).then_some(()));
         for said in std::mem::take(&mut self.said) {
             assert_eq!((said.event, said.value), (1, 1), "{said:?}");
@@ -267,7 +270,6 @@ impl Guest {
     pub fn write(&mut self, port: usize, bytes: &[u8], chunk: usize) {
         let mut rest = bytes;
         eventually("room in the ring", || {
-            let before = rest.len();
             loop {
                 let n = self.offer(port, rest, chunk);
                 rest = &rest[n..];
@@ -275,7 +277,6 @@ impl Guest {
                     break;
                 }
             }
-            let _ = before;
             rest.is_empty().then_some(())
         });
     }
