@@ -20,6 +20,23 @@ pub trait LineSink: Send {
     fn suppressed(&mut self, lines: u64);
 }
 
+/// Hands lines to the `log` facade, at level error so that they show under any filter but "off".
+#[derive(Debug, Clone, Copy)]
+pub struct LogSink {
+    /// Target of the records.
+    pub target: &'static str,
+}
+
+impl LineSink for LogSink {
+    fn line(&mut self, line: &str) {
+        log::error!(target: self.target, "{line}");
+    }
+
+    fn suppressed(&mut self, lines: u64) {
+        log::error!(target: self.target, "({lines} lines left out: printed too fast)");
+    }
+}
+
 /// Cuts bytes into lines.
 #[derive(Debug, Default)]
 pub struct LineSplitter {

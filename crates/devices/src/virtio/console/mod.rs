@@ -46,7 +46,8 @@
 //! use purlin_devices::shell::EventLoop;
 //! use purlin_devices::virtio::VirtioDevice;
 //! use purlin_devices::virtio::console::{
-//!     Console, ConsoleConfig, PortConfig, PortHandle, PortInput, PortOutput, ResizeOrder, WhenBroken,
+//!     Console, ConsoleConfig, LogSink, PortConfig, PortHandle, PortInput, PortOutput, ResizeOrder,
+//!     WhenBroken,
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,7 +58,9 @@
 //! let console = Console::new(
 //!     ConsoleConfig {
 //!         ports: vec![
-//!             PortConfig::console().input(ctrl_c),
+//!             PortConfig::console()
+//!                 .input(ctrl_c)
+//!                 .output(PortOutput::Lines(Box::new(LogSink { target: "init_or_kernel" }))),
 //!             PortConfig::data("krun-stdout")
 //!                 .output(PortOutput::Fd(stdout.into()))
 //!                 .when_broken(WhenBroken::Remove),
@@ -105,7 +108,7 @@ pub use device::Console;
 #[cfg(any(test, feature = "test-utils"))]
 pub use fuzz::console_ops;
 pub use handle::{ConsoleHandle, PortStats};
-pub use lines::{LineSink, LineSplitter, MAX_LINE};
+pub use lines::{LineSink, LineSplitter, LogSink, MAX_LINE};
 pub use port::{Port, PortRole, PortSpec};
 pub use protocol::{
     GuestMessage, HEADER_LEN, HostMessage, MAX_NAME_LEN, ProtocolError, ResizeOrder, WindowSize,

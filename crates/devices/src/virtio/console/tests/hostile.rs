@@ -11,6 +11,9 @@ use crate::virtio::VirtioDevice;
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 
+/// Address, length, flags, next.
+type Descriptor = (u64, u32, u16, u16);
+
 fn socket_port(name: &str) -> (PortConfig, std::os::unix::net::UnixStream) {
     let (theirs, ours) = std::os::unix::net::UnixStream::pair().unwrap();
     theirs.set_read_timeout(Some(guest::PATIENCE)).unwrap();
@@ -66,7 +69,7 @@ fn a_flood_of_messages_is_bounded() {
 #[test]
 fn malformed_chains_come_back_empty() {
     let end = 1u64 << 40;
-    let table: &[(&str, &[(u64, u32, u16, u16)])] = &[
+    let table: &[(&str, &[Descriptor])] = &[
         ("outside RAM", &[(end, 16, 0, 0)]),
         ("reaches past RAM", &[(0x6f_ffff, u32::MAX, 0, 0)]),
         ("address overflow", &[(u64::MAX - 3, 16, 0, 0)]),
@@ -100,7 +103,7 @@ fn malformed_chains_come_back_empty() {
 
 #[test]
 fn receive_buffers_that_cannot_be_written_lose_no_input() {
-    let table: &[(&str, (u64, u32, u16, u16))] = &[
+    let table: &[(&str, Descriptor)] = &[
         ("outside RAM", (1 << 40, 16, WRITE, 0)),
         ("readable", (0x1000, 16, 0, 0)),
         ("empty", (0x1000, 0, WRITE, 0)),
