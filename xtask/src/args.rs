@@ -33,6 +33,19 @@ impl Args {
         }))
     }
 
+    /// As [`Args::next`], but ends at `--`; then [`Args::rest`] has what follows.
+    pub fn next_before_dashes(&mut self) -> Result<Option<Arg>> {
+        let at_dashes =
+            self.parser.try_raw_args().is_some_and(|raw| raw.peek().is_some_and(|word| word == "--"));
+        if at_dashes { Ok(None) } else { self.next() }
+    }
+
+    /// Everything that is left, unparsed, without a leading `--`.
+    pub fn rest(mut self) -> Result<Vec<String>> {
+        let raw = self.parser.raw_args()?;
+        raw.enumerate().filter(|(at, word)| *at > 0 || word != "--").map(|(_, word)| utf8(&word)).collect()
+    }
+
     /// The value of the option just returned.
     pub fn value(&mut self) -> Result<OsString> {
         Ok(self.parser.value()?)

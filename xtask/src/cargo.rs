@@ -33,6 +33,8 @@ pub struct Target {
     pub kinds: Vec<String>,
     /// The target's name.
     pub name: String,
+    /// The package's directory.
+    pub dir: PathBuf,
 }
 
 impl Target {
@@ -60,11 +62,13 @@ pub fn metadata() -> Result<Metadata> {
 fn parse_metadata(json: &Value) -> Option<Metadata> {
     let mut targets = Vec::new();
     for package in json["packages"].as_array()? {
+        let dir = Path::new(package["manifest_path"].as_str()?).parent()?;
         for target in package["targets"].as_array()? {
             targets.push(Target {
                 package: text(&package["name"])?,
                 kinds: target["kind"].as_array()?.iter().filter_map(text).collect(),
                 name: text(&target["name"])?,
+                dir: dir.to_owned(),
             });
         }
     }
@@ -134,12 +138,13 @@ mod tests {
     fn targets_from_metadata() {
         let json = serde_json::json!({
             "target_directory": "/t",
-            "packages": [{ "name": "purlin", "targets": [
+            "packages": [{ "name": "purlin", "manifest_path": "/w/ffi/Cargo.toml", "targets": [
                 { "name": "purlin", "kind": ["cdylib", "lib"] }, { "name": "rig_boot", "kind": ["test"] } ] }]
         });
         let metadata = parse_metadata(&json).unwrap();
         assert_eq!(metadata.target_dir, Path::new("/t"));
         assert_eq!(metadata.targets.len(), 2);
+        assert_eq!(metadata.targets[0].dir, Path::new("/w/ffi"));
         assert!(metadata.targets[0].is("cdylib") && !metadata.targets[0].is("test"));
         assert!(parse_metadata(&serde_json::json!({ "packages": [{}] })).is_none());
     }

@@ -5,10 +5,15 @@ mod args;
 mod bench;
 mod cache;
 mod cargo;
+mod deny;
 mod dist;
+mod fuzz;
+mod host;
 mod proc;
 mod rig;
+mod run;
 mod setup;
+mod test;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -24,27 +29,23 @@ struct Command {
     main: fn(Args) -> Result<ExitCode>,
 }
 
-const COMMANDS: &[Command] = &[
-    Command {
-        name: "setup",
-        summary: "prepare the rig (packages, kernels, cache)",
-        help: setup::HELP,
-        main: setup::main,
-    },
-    Command { name: "rig", summary: "run a command in the rig", help: rig::HELP, main: rig::main },
-    Command {
-        name: "dist",
-        summary: "lay the shared library out as libkrun.so.1",
-        help: dist::HELP,
-        main: dist::main,
-    },
-    Command {
-        name: "bench",
-        summary: "measure our library beside libkrun",
-        help: bench::HELP,
-        main: bench::main,
-    },
-];
+/// Declares commands of which each is a module with `HELP` and `main`.
+macro_rules! commands {
+    ($($name:ident $summary:literal,)*) => {
+        &[$(Command { name: stringify!($name), summary: $summary, help: $name::HELP, main: $name::main }),*]
+    };
+}
+
+const COMMANDS: &[Command] = commands! {
+    setup "prepare the rig: packages, kernels, a root directory",
+    rig "run a command in the rig, an emulated machine with a working KVM",
+    run "run a command in a microVM",
+    test "run all tests and count them",
+    dist "lay the shared library out as libkrun.so.1",
+    bench "measure our library beside libkrun",
+    fuzz "run the fuzz targets",
+    deny "check the dependencies' licences, duplicates and origins",
+};
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);

@@ -49,7 +49,7 @@ mod tests {
         let mut command = Command::new("pkg-config");
         command.args(["--libs", "--cflags", "libkrun"]).env("PKG_CONFIG_PATH", &prefix);
         let Ok(output) = command.output() else {
-            eprintln!("SKIPPED: needs pkg-config");
+            eprintln!("skipped: needs pkg-config");
             return;
         };
         let flags = String::from_utf8(output.stdout).unwrap();

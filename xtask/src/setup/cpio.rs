@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn busybox_reads_it_back() {
         if !std::path::Path::new(BUSYBOX).exists() {
-            eprintln!("SKIPPED: needs {BUSYBOX}");
+            eprintln!("skipped: needs {BUSYBOX}");
             return;
         }
         let mut archive = Archive::default();

@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn a_root_directory_has_a_shell_and_places_to_mount() {
         if applets(Path::new(BUSYBOX)).is_empty() {
-            eprintln!("SKIPPED: needs {BUSYBOX}");
+            eprintln!("skipped: needs {BUSYBOX}");
             return;
         }
         let home = tempfile::tempdir().unwrap();

@@ -1,0 +1,171 @@
+//! The tests that need a KVM that runs ordinary kernels: on this machine, else in one start of the rig.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::Cache;
+use crate::cargo::{self, Metadata};
+use crate::proc::{say, shell_quote};
+use crate::setup::{self, Guest};
+use crate::{host, rig};
+
+use super::RIG_PREFIX;
+use super::tee::Tee;
+use super::totals::{Libtest, Totals};
+
+const SCRIPT: &str = include_str!("../../rig/tests.sh");
+
+/// How long all of them may take in the rig.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Tests at once, as many as the rig has CPUs.
+const THREADS: u32 = 2;
+
+/// A test program and the directory it runs in, that of its package as with cargo.
+struct Program {
+    dir: PathBuf,
+    file: PathBuf,
+}
+
+/// Builds and runs them.
+pub fn all(cache: &Cache, filters: &[String], metadata: &Metadata, guest: &Guest) -> Result<Totals> {
+    let programs = build(metadata)?;
+    if programs.is_empty() {
+        say("this workspace has no tests for the rig");
+        return Ok(Totals::default());
+    }
+    let here = match host::runner(metadata)? {
+        Some(runner) => host::runs_stock_kernels(&runner)?,
+        None => false,
+    };
+    let mut results = Results::default();
+    let mut tee = Tee::new(io::stdout(), |line: &str| results.line(line));
+    let succeeded = if here {
+        say("testing on this machine's KVM");
+        let work = tempfile::tempdir()?;
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &job(work.path(), guest, filters, &programs)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut bash = bash.spawn().context("cannot run `bash`")?;
+        io::copy(&mut bash.stdout.take().context("bash has no stdout")?, &mut tee)?;
+        bash.wait()?.success()
+    } else {
+        say("testing in the rig, an emulated machine");
+        let machine = setup::machine(cache)?;
+        let options = rig::Options { limit: LIMIT, cpus: THREADS, ..rig::Options::default() };
+        let script =
+            format!("export PURLIN_RIG=1\n{}", job(Path::new("/run/purlin-test"), guest, filters, &programs));
+        rig::run(&machine, &options, &script, &mut tee)? == 0
+    };
+    Ok(results.totals(programs.len() as u64, succeeded))
+}
+
+fn build(metadata: &Metadata) -> Result<Vec<Program>> {
+    let mut programs = Vec::new();
+    for target in &metadata.targets {
+        if target.is("test") && target.name.starts_with(RIG_PREFIX) {
+            let package = ["--package", &target.package, "--test", &target.name];
+            let args = [["test", "--no-run", "--release", "--all-features"].as_slice(), &package].concat();
+            let start = format!("{}-", target.name);
+            let is_it = |file: &PathBuf| {
+                file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start))
+            };
+            let file = cargo::build(&args)?.into_iter().rfind(is_it);
+            let Some(file) = file else { bail!("cargo built no test program {}", target.name) };
+            programs.push(Program { dir: target.dir.clone(), file });
+        }
+    }
+    Ok(programs)
+}
+
+fn job(work: &Path, guest: &Guest, filters: &[String], programs: &[Program]) -> String {
+    let mut words = vec![shell_quote(&work.to_string_lossy())];
+    for path in [&guest.firmware, &guest.root] {
+        words.push(shell_quote(&path.to_string_lossy()));
+    }
+    words.push(THREADS.to_string());
+    words.extend(filters.iter().map(|filter| shell_quote(filter)));
+    words.push("--".into());
+    for program in programs {
+        words.push(shell_quote(&program.dir.to_string_lossy()));
+        words.push(shell_quote(&program.file.to_string_lossy()));
+    }
+    format!("set -- {}\n{SCRIPT}", words.join(" "))
+}
+
+/// What the script's output says. A program that ends without a result has crashed: that is one failure more.
+#[derive(Default)]
+struct Results {
+    libtest: Libtest,
+    has_result: bool,
+    ended: u64,
+    crashed: u64,
+}
+
+impl Results {
+    fn line(&mut self, line: &str) {
+        self.libtest.line(line);
+        if line.starts_with("test result: ") {
+            self.has_result = true;
+        } else if let Some(status) = line.strip_prefix("xtask-ended ") {
+            self.ended += 1;
+            self.crashed += u64::from(status != "0" && !self.has_result);
+            self.has_result = false;
+        }
+    }
+
+    /// The totals of `programs` test programs. A program that did not even end counts as a failure too.
+    fn totals(&self, programs: u64, succeeded: bool) -> Totals {
+        let mut totals = self.libtest.totals();
+        totals.failed += self.crashed + programs.saturating_sub(self.ended);
+        if !succeeded && totals.failed == 0 {
+            totals.failed = 1;
+        }
+        totals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn totals(lines: &[&str], programs: u64, succeeded: bool) -> Totals {
+        let mut results = Results::default();
+        lines.iter().for_each(|line| results.line(line));
+        results.totals(programs, succeeded)
+    }
+
+    const GOOD: &str =
+        "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out; finished in 1s";
+    const BAD: &str =
+        "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s";
+
+    #[test]
+    fn results_add_up() {
+        let lines = [GOOD, "xtask-ended 0", BAD, "xtask-ended 101"];
+        assert_eq!(totals(&lines, 2, false), Totals { passed: 3, failed: 1, skipped: 0 });
+    }
+
+    #[test]
+    fn whatever_did_not_report_has_failed() {
+        // One crashed, one was never reached because the machine died.
+        let lines = [GOOD, "xtask-ended 0", "xtask-ended 139"];
+        assert_eq!(totals(&lines, 3, false).failed, 2);
+        assert_eq!(totals(&[GOOD, "xtask-ended 0"], 1, false).failed, 1);
+        assert_eq!(totals(&[], 1, true).failed, 1);
+    }
+
+    #[test]
+    fn the_job_is_a_script_that_bash_accepts() {
+        let guest = Guest { firmware: "/f w".into(), root: "/r".into() };
+        let programs = [Program { dir: "/d".into(), file: "/it's".into() }];
+        let script = job(Path::new("/w"), &guest, &["a b".into()], &programs);
+        assert!(script.starts_with("set -- '/w' '/f w' '/r' 2 'a b' -- '/d' '/it'\\''s'\n"), "{script}");
+        assert!(Command::new("bash").args(["-n", "-c", &script]).status().unwrap().success());
+    }
+}
