@@ -2,6 +2,7 @@
 
 pub mod console;
 mod device;
+pub mod fs;
 mod interrupt;
 pub mod mmio;
 mod queue;

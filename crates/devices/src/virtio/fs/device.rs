@@ -1,0 +1,186 @@
+//! The device around the worker.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use purlin_snapshot::{Section, SectionId, Writer};
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+
+use super::config::{FsConfig, FsConfigError, TAG_MAX};
+use super::exchange::Scratch;
+use super::server::{FileServer, Share};
+use super::state::{load_session, save_session};
+use super::worker::FsWorker;
+use crate::shell::{EventLoop, WorkerSlot};
+use crate::virtio::device::section_kind::DEVICE_BASE;
+use crate::virtio::{
+    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, Signal,
+    VirtioDevice, restore_queues, save_queues,
+};
+
+/// hiprio and one request queue.
+const QUEUE_SIZES: [u16; 2] = [1024, 1024];
+const SECTION_KIND: u32 = DEVICE_BASE + DeviceType::Fs as u32;
+const SECTION_VERSION: u16 = 1;
+/// How long a reset waits for the worker on the vCPU thread that asked for it.
+const RESET_WAIT: Duration = Duration::from_millis(50);
+
+/// A virtio-fs device (virtio 1.2 §5.11) with its own thread.
+pub struct Fs {
+    share: Arc<Share>,
+    config: [u8; TAG_MAX + 4],
+    features: u64,
+    // The slot goes before the loop it sends to.
+    slot: WorkerSlot<FsWorker>,
+    _thread: EventLoop,
+}
+
+impl Fs {
+    /// Opens the share and starts the device's thread.
+    ///
+    /// # Errors
+    ///
+    /// [`FsConfigError`]: everything that can be wrong with the configuration is found here.
+    pub fn new(config: FsConfig) -> Result<Self, FsConfigError> {
+        let share = Share::new(config)?;
+        let mut space = [0; TAG_MAX + 4];
+        for (to, from) in space.iter_mut().zip(share.tag.bytes()) {
+            *to = from;
+        }
+        if let Some(number) = space.get_mut(TAG_MAX..) {
+            // num_request_queues, little endian.
+            number.copy_from_slice(&1u32.to_le_bytes());
+        }
+        let thread = EventLoop::spawn("purlin-fs")
+            .map_err(|source| FsConfigError::Thread { tag: share.tag.clone(), source })?;
+        let slot = WorkerSlot::new(thread.handle());
+        Ok(Fs { share, config: space, features: 0, slot, _thread: thread })
+    }
+
+    /// The tag the guest mounts.
+    pub fn tag(&self) -> &str {
+        &self.share.tag
+    }
+
+    fn worker(&self, context: ActivateContext, server: FileServer) -> Result<FsWorker, ActivateError> {
+        let ActivateContext { memory, queues, interrupt, .. } = context;
+        let (expected, found) = (QUEUE_SIZES.len(), queues.len());
+        if found != expected {
+            return Err(ActivateError::QueueCount { expected, found });
+        }
+        Ok(FsWorker { memory, queues, interrupt, server, scratch: Scratch::default(), failed: false })
+    }
+}
+
+impl VirtioDevice for Fs {
+    fn device_type(&self) -> DeviceType {
+        DeviceType::Fs
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &QUEUE_SIZES
+    }
+
+    fn features(&self) -> u64 {
+        1 << VIRTIO_RING_F_EVENT_IDX
+    }
+
+    fn ack_features(&mut self, features: u64) {
+        self.features = features;
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        let rest = usize::try_from(offset).ok().and_then(|at| self.config.get(at..)).unwrap_or(&[]);
+        for (to, from) in data.iter_mut().zip(rest) {
+            *to = *from;
+        }
+    }
+
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    fn activate(&mut self, context: ActivateContext) -> Result<(), ActivateError> {
+        if !self.slot.is_empty() {
+            return Err(ActivateError::AlreadyActive);
+        }
+        let worker = self.worker(context, FileServer::new(Arc::clone(&self.share)))?;
+        self.slot.put(worker);
+        self.slot.start().map_err(|source| ActivateError::Host { what: "device loop", source })
+    }
+
+    fn quiesce(&mut self, deadline: Instant) -> Result<(), Busy> {
+        self.slot.park(deadline).map_err(|reason| Busy { device: DeviceType::Fs, reason })
+    }
+
+    fn save(&self) -> Result<Section, SaveError> {
+        let worker = self.slot.parked();
+        if worker.is_none() && !self.slot.is_empty() {
+            return Err(SaveError::NotQuiesced(DeviceType::Fs));
+        }
+        let mut w = Writer::new();
+        w.str(&self.share.tag);
+        w.u64(self.features);
+        w.bool(worker.is_some());
+        if let Some(worker) = worker {
+            w.bool(worker.failed);
+            save_queues(&mut w, worker.queues.iter().map(|q| &q.queue));
+            save_session(&mut w, &worker.server)?;
+        }
+        let id = SectionId { kind: SECTION_KIND, version: SECTION_VERSION, instance: 0 };
+        Ok(Section::new(id, w.into_bytes()))
+    }
+
+    fn restore(&mut self, section: &Section, context: Option<ActivateContext>) -> Result<(), RestoreError> {
+        if !self.slot.is_empty() {
+            return Err(RestoreError::NotFresh);
+        }
+        let mut r = section.expect_kind(SECTION_KIND, SECTION_VERSION)?;
+        let tag = r.str("tag", TAG_MAX as u32)?;
+        if tag != self.share.tag {
+            let (saved, configured) = (tag.to_owned(), self.share.tag.clone());
+            return Err(RestoreError::Mismatch { field: "tag", saved, configured });
+        }
+        let features = r.u64("features")?;
+        let mut context = context;
+        let mut worker = None;
+        if r.bool("active")? {
+            let failed = r.bool("failed")?;
+            restore_queues(&mut r, QUEUE_SIZES.len(), context.as_mut())?;
+            let server = load_session(&mut r, &self.share)?;
+            if let Some(context) = context {
+                worker = Some(FsWorker { failed, ..self.worker(context, server)? });
+            }
+        }
+        r.finish()?;
+        self.features = features;
+        if let Some(worker) = worker {
+            self.slot.put(worker);
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self) {
+        let Some(worker) = self.slot.parked() else { return };
+        let interrupt = Arc::clone(&worker.interrupt);
+        let queues: Vec<u16> = worker.queues.iter().map(|q| q.index).collect();
+        if let Err(e) = self.slot.start() {
+            log::error!("virtio-fs {:?} cannot resume: {e}", self.share.tag);
+        }
+        for index in queues {
+            interrupt.trigger(Signal::Queue(index));
+        }
+    }
+
+    fn reset(&mut self) -> ResetProgress {
+        let deadline = Instant::now().checked_add(RESET_WAIT).unwrap_or_else(Instant::now);
+        match self.slot.park(deadline) {
+            Ok(()) => {
+                // The session of the guest ends with its worker.
+                self.slot.clear();
+                self.features = 0;
+                ResetProgress::Done
+            }
+            Err(_) if self.slot.is_empty() => ResetProgress::Done,
+            Err(_) => ResetProgress::Pending,
+        }
+    }
+}

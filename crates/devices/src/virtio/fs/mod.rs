@@ -1,0 +1,78 @@
+//! virtio-fs (virtio 1.2 §5.11): a host directory as a file system of the guest.
+//!
+//! The guest's kernel speaks FUSE (`include/uapi/linux/fuse.h`) over two virtqueues; the device is the
+//! FUSE server. A request is a chain of readable buffers (header, arguments, data) followed by writable
+//! ones (header, reply). Layers, from the ring up:
+//!
+//! | file | what it does | pure |
+//! |---|---|---|
+//! | `worker` | takes chains, gives them back, interrupts once per batch | |
+//! | `exchange` | one chain: copies header and arguments out once, places the reply | |
+//! | `message` | checks lengths, parses arguments into a typed request | yes |
+//! | `names` | what may be a name | yes |
+//! | `nodes` | the inodes a guest knows, as (parent, name) and identity | yes |
+//! | `recent` | which descriptors are worth keeping | yes |
+//! | `overlay` | entries that exist only in memory | yes |
+//! | `server` | the requests themselves, against the host | |
+//! | `sys` | system calls | |
+//! | `state` | the saved form | yes |
+//!
+//! # How a file is found
+//!
+//! FUSE refers to inodes by numbers the server gives out. Here a number stands for a place (parent number
+//! and name) and an identity (device, inode, creation time, type). LOOKUP and GETATTR need no descriptor of
+//! the file at all: one `statx` relative to the parent. Where one is needed it is opened by `openat2` below
+//! the shared directory without following links, its identity is compared, and it is kept in a bounded
+//! cache. So a guest that knows 100,000 files costs the host no more descriptors than the bound; a name
+//! that was given to another object answers ESTALE; and a session can be saved. Files are opened for data
+//! only after their type was checked, through `/proc/self/fd`: FIFOs and device nodes never are.
+//!
+//! # Caching
+//!
+//! Names and attributes are valid for 5 seconds (see [`Semantics`]), data until the file's mtime or size is
+//! seen to change: an OPEN that finds the file as the guest last saw it keeps the guest's pages. There is no
+//! writeback cache, so FLUSH has nothing to do and is not asked for; nor are ACCESS (the guest's kernel
+//! checks permissions) and locks (they are local to the guest).
+//!
+//! # Threads
+//!
+//! Each device has a thread of its own with a umask of its own (0); the process's umask is untouched. As
+//! root, new files belong to the guest's user; otherwise to the user of this process.
+//!
+//! # Example
+//!
+//! ```
+//! use std::borrow::Cow;
+//! use purlin_devices::virtio::fs::{Fs, FsConfig, OverlayEntry, OverlayKind, Source};
+//!
+//! let mut config = FsConfig::new("/dev/root", Source::Path(std::env::temp_dir()));
+//! config.read_only = true;
+//! config.overlay.push(OverlayEntry {
+//!     path: "/init.krun".into(),
+//!     mode: 0o755,
+//!     kind: OverlayKind::File { data: Cow::Borrowed(b"#!/bin/sh\n"), one_shot: true },
+//! });
+//! let device = Fs::new(config)?;
+//! assert_eq!(device.tag(), "/dev/root");
+//! # Ok::<(), purlin_devices::virtio::fs::FsConfigError>(())
+//! ```
+
+mod config;
+mod device;
+mod exchange;
+mod message;
+mod names;
+mod nodes;
+mod overlay;
+mod recent;
+mod server;
+mod state;
+mod sys;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{ExitCodeSink, FsConfig, FsConfigError, Limits, Semantics, Source, TAG_MAX};
+pub use device::Fs;
+pub use overlay::{OverlayEntry, OverlayError, OverlayKind};

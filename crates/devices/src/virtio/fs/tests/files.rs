@@ -1,0 +1,236 @@
+//! Contents and attributes of files.
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+
+use fuse_backend_rs::abi::fuse_abi::{Opcode, SetattrIn};
+use tempfile::tempdir;
+
+use super::client::{Client, ROOT, config};
+
+const MODE: u32 = 1;
+const UID: u32 = 2;
+const GID: u32 = 4;
+const SIZE: u32 = 8;
+const MTIME: u32 = 32;
+const KILL_SUIDGID: u32 = 0x800;
+
+#[test]
+fn write_and_read_back() {
+    let dir = tempdir().unwrap();
+    let mut c = Client::new(config(dir.path()));
+    let (entry, open) = c.create(ROOT, "f", libc::O_RDWR, 0o640).unwrap();
+    let data: Vec<u8> = (0..(1 << 20)).map(|i: u32| (i / 7) as u8).collect();
+    assert_eq!(c.write(entry.nodeid, open.fh, 0, &data), Ok(1 << 20));
+    assert_eq!(c.write(entry.nodeid, open.fh, 1 << 20, b"tail"), Ok(4));
+    assert_eq!(std::fs::read(dir.path().join("f")).unwrap()[..1 << 20], data);
+    assert_eq!(c.read(entry.nodeid, open.fh, 0, 1 << 20).unwrap(), data);
+    assert_eq!(c.read(entry.nodeid, open.fh, 1 << 20, 4096).unwrap(), b"tail");
+    assert_eq!(c.read(entry.nodeid, open.fh, 1 << 21, 4096).unwrap(), b"");
+    assert_eq!(c.fsync(Opcode::Fsync, entry.nodeid, open.fh), Ok(()));
+    assert_eq!(c.release(entry.nodeid, open.fh), Ok(()));
+    assert_eq!(c.read(entry.nodeid, open.fh, 0, 1), Err(libc::EBADF));
+    let attr = c.getattr(entry.nodeid).unwrap();
+    assert_eq!((attr.attr.size, attr.attr.mode & 0o7777, attr.attr_valid), ((1 << 20) + 4, 0o640, 5));
+}
+
+#[test]
+fn modes_do_not_depend_on_the_process_umask() {
+    let dir = tempdir().unwrap();
+    // SAFETY: reads the umask by setting it twice; other tests do not depend on it in between.
+    let before = unsafe { libc::umask(0o077) };
+    let mut c = Client::new(config(dir.path()));
+    c.create(ROOT, "f", libc::O_WRONLY, 0o666).unwrap();
+    c.mkdir(ROOT, "d", 0o777).unwrap();
+    c.mknod(ROOT, "p", libc::S_IFIFO | 0o622, 0).unwrap();
+    for (name, mode) in [("f", 0o666), ("d", 0o777), ("p", 0o622)] {
+        let found = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(found, mode, "{name}");
+    }
+    // SAFETY: as above.
+    let now = unsafe { libc::umask(before) };
+    assert_eq!(now, 0o077, "the device changed the umask of the process");
+}
+
+#[test]
+fn append_truncate_and_flags() {
+    let dir = tempdir().unwrap();
+    let mut c = Client::new(config(dir.path()));
+    let node = c.put(ROOT, "f", b"hello");
+    let open = c.open(node, libc::O_WRONLY | libc::O_APPEND).unwrap();
+    assert_eq!(c.write(node, open.fh, 0, b" world"), Ok(6));
+    assert_eq!(std::fs::read(dir.path().join("f")).unwrap(), b"hello world");
+    let open = c.open(node, libc::O_WRONLY | libc::O_TRUNC).unwrap();
+    assert_eq!(std::fs::read(dir.path().join("f")).unwrap(), b"");
+    assert_eq!(c.read(node, open.fh, 0, 1), Err(libc::EBADF), "write-only handle");
+    let open = c.open(node, libc::O_RDONLY).unwrap();
+    assert_eq!(c.write(node, open.fh, 0, b"x"), Err(libc::EBADF), "read-only handle");
+}
+
+#[test]
+fn pages_are_kept_only_while_the_file_is_as_told() {
+    let dir = tempdir().unwrap();
+    std::fs::write(dir.path().join("f"), "one").unwrap();
+    let mut c = Client::new(config(dir.path()));
+    let node = c.lookup(ROOT, "f").unwrap().nodeid;
+    assert_eq!(c.open(node, libc::O_RDONLY).unwrap().open_flags & 2, 2);
+    std::fs::write(dir.path().join("f"), "another").unwrap();
+    assert_eq!(c.open(node, libc::O_RDONLY).unwrap().open_flags & 2, 0, "the host changed it");
+    c.getattr(node).unwrap();
+    assert_eq!(c.open(node, libc::O_RDONLY).unwrap().open_flags & 2, 2);
+}
+
+#[test]
+fn attributes_are_set() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("f");
+    let mut c = Client::new(config(dir.path()));
+    let node = c.put(ROOT, "f", b"0123456789");
+    let set = |valid| SetattrIn { valid, ..SetattrIn::default() };
+    c.setattr(node, SetattrIn { mode: 0o4711, ..set(MODE) }).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o4711);
+    let attr = c.setattr(node, SetattrIn { size: 4, ..set(SIZE | KILL_SUIDGID) }).unwrap();
+    assert_eq!((attr.attr.size, attr.attr.mode & 0o7777), (4, 0o711));
+    assert_eq!(std::fs::read(&path).unwrap(), b"0123");
+    c.setattr(node, SetattrIn { mtime: 1_000_000, mtimensec: 5, ..set(MTIME) }).unwrap();
+    let meta = std::fs::metadata(&path).unwrap();
+    assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_000_000, 5));
+    let before_1970 = (-5i64) as u64;
+    let attr = c.setattr(node, SetattrIn { mtime: before_1970, ..set(MTIME) }).unwrap();
+    assert_eq!(attr.attr.mtime, before_1970);
+    assert_eq!(c.setattr(node, SetattrIn { size: u64::MAX, ..set(SIZE) }).map(|_| ()), Err(libc::EFBIG));
+    assert_eq!(
+        c.setattr(node, SetattrIn { mtimensec: 2_000_000_000, ..set(MTIME) }).map(|_| ()),
+        Err(libc::EINVAL)
+    );
+    let link = c.symlink(ROOT, "l", "f").unwrap().nodeid;
+    assert_eq!(c.setattr(link, SetattrIn { mode: 0o777, ..set(MODE) }).map(|_| ()), Err(libc::EOPNOTSUPP));
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o711, "not through the link");
+    c.setattr(link, SetattrIn { mtime: 77, ..set(MTIME) }).unwrap();
+    assert_eq!(std::fs::symlink_metadata(dir.path().join("l")).unwrap().mtime(), 77);
+}
+
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("skipped: needs root");
+    }
+    root
+}
+
+/// Needs root.
+#[test]
+fn files_belong_to_the_guests_user() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let mut c = Client::new(config(dir.path()));
+    // A directory only its owner may write to: the guest's kernel has let the user pass by a group.
+    let d = c.mkdir(ROOT, "d", 0o700).unwrap().nodeid;
+    c.ids = (1234, 5678);
+    c.put(d, "f", b"x");
+    c.mkdir(d, "sub", 0o755).unwrap();
+    c.symlink(d, "l", "f").unwrap();
+    c.mknod(d, "n", libc::S_IFREG | 0o600, 0).unwrap();
+    for name in ["f", "sub", "l", "n"] {
+        let meta = std::fs::symlink_metadata(dir.path().join("d").join(name)).unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (1234, 5678), "{name}");
+    }
+    // And the thread is root again afterwards.
+    c.ids = (0, 0);
+    c.put(d, "again", b"x");
+    assert_eq!(std::fs::metadata(dir.path().join("d/again")).unwrap().uid(), 0);
+    let node = c.lookup(d, "f").unwrap().nodeid;
+    let owner = SetattrIn { valid: UID | GID, uid: 7, gid: 8, ..SetattrIn::default() };
+    let attr = c.setattr(node, owner).unwrap().attr;
+    assert_eq!((attr.uid, attr.gid), (7, 8));
+    // A set-group-id directory passes its group on.
+    c.setattr(d, SetattrIn { valid: MODE | GID, mode: 0o2777, gid: 99, ..SetattrIn::default() }).unwrap();
+    c.ids = (1234, 5678);
+    c.put(d, "inherits", b"x");
+    assert_eq!(std::fs::metadata(dir.path().join("d/inherits")).unwrap().gid(), 99);
+}
+
+#[test]
+fn a_write_takes_set_id_bits_when_asked() {
+    let dir = tempdir().unwrap();
+    let mut c = Client::new(config(dir.path()));
+    let node = c.put(ROOT, "f", b"x");
+    c.setattr(node, SetattrIn { valid: MODE, mode: 0o6755, ..SetattrIn::default() }).unwrap();
+    let fh = c.open(node, libc::O_WRONLY).unwrap().fh;
+    c.write_flags(node, fh, 0, b"y", 4).unwrap();
+    assert_eq!(c.getattr(node).unwrap().attr.mode & 0o7777, 0o755);
+}
+
+#[test]
+fn holes_and_space() {
+    let dir = tempdir().unwrap();
+    let mut c = Client::new(config(dir.path()));
+    let (entry, open) = c.create(ROOT, "f", libc::O_RDWR, 0o600).unwrap();
+    let (node, fh) = (entry.nodeid, open.fh);
+    assert_eq!(c.fallocate(node, fh, 0, 0, 1 << 20), Ok(()));
+    assert_eq!(c.getattr(node).unwrap().attr.size, 1 << 20);
+    c.write(node, fh, 0, &[1; 1 << 16]).unwrap();
+    let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    assert_eq!(c.fallocate(node, fh, punch, 0, 1 << 16), Ok(()));
+    assert_eq!(c.read(node, fh, 0, 16).unwrap(), [0; 16]);
+    assert_eq!(c.lseek(node, fh, 0, libc::SEEK_HOLE), Ok(0));
+    assert_eq!(c.lseek(node, fh, 0, libc::SEEK_END), Err(libc::EINVAL));
+    assert_eq!(c.lseek(node, fh, u64::MAX, libc::SEEK_DATA), Err(libc::ENXIO));
+    assert_eq!(c.fallocate(node, fh, 1 << 20, 0, 1), Err(libc::EOPNOTSUPP));
+    assert_eq!(c.fallocate(node, fh, 0, u64::MAX, 1), Err(libc::EFBIG));
+    let st = c.statfs(node).unwrap();
+    assert!(st.blocks > 0 && st.namelen == 255 && st.bsize > 0, "{st:?}");
+}
+
+#[test]
+fn extended_attributes() {
+    let dir = tempdir().unwrap();
+    let mut c = Client::new(config(dir.path()));
+    let node = c.put(ROOT, "f", b"x");
+    if let Err(e) = c.setxattr(node, "user.a", b"value") {
+        assert_eq!(e, libc::EOPNOTSUPP);
+        println!("skipped: {:?} has no user attributes", dir.path());
+        return;
+    }
+    assert_eq!(c.getxattr(node, "user.a", 100).unwrap(), b"value");
+    assert_eq!(c.getxattr(node, "user.a", 0).unwrap()[..4], 5u32.to_le_bytes());
+    assert_eq!(c.getxattr(node, "user.a", 2), Err(libc::ERANGE));
+    assert_eq!(c.getxattr(node, "user.none", 100), Err(libc::ENODATA));
+    let names = c.listxattr(node, 1000).unwrap();
+    assert!(names.windows(7).any(|w| w == b"user.a\0"), "{names:?}");
+    assert_eq!(c.removexattr(node, "user.a"), Ok(()));
+    assert_eq!(c.removexattr(node, "user.a"), Err(libc::ENODATA));
+}
+
+/// Nothing the server opens may block or reach a device of the host.
+#[test]
+fn special_files_are_not_opened() {
+    let dir = tempdir().unwrap();
+    let mut c = Client::new(config(dir.path()));
+    let fifo = c.mknod(ROOT, "fifo", libc::S_IFIFO | 0o666, 0).unwrap();
+    assert!(std::fs::metadata(dir.path().join("fifo")).unwrap().file_type().is_fifo());
+    let socket = c.mknod(ROOT, "sock", libc::S_IFSOCK | 0o666, 0).unwrap();
+    let link = c.symlink(ROOT, "link", "/etc/passwd").unwrap();
+    for flags in [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR, libc::O_WRONLY | libc::O_TRUNC] {
+        assert_eq!(c.open(fifo.nodeid, flags).map(|_| ()), Err(libc::EOPNOTSUPP));
+        assert_eq!(c.open(socket.nodeid, flags).map(|_| ()), Err(libc::EOPNOTSUPP));
+        assert_eq!(c.open(link.nodeid, flags).map(|_| ()), Err(libc::ELOOP));
+        assert_eq!(c.open(ROOT, flags).map(|_| ()), Err(libc::EISDIR));
+    }
+    let size = SetattrIn { valid: SIZE, size: 0, ..SetattrIn::default() };
+    assert_eq!(c.setattr(fifo.nodeid, size).map(|_| ()), Err(libc::EOPNOTSUPP));
+    // Their attributes can be changed all the same.
+    let mode = SetattrIn { valid: MODE, mode: 0o600, ..SetattrIn::default() };
+    assert_eq!(c.setattr(fifo.nodeid, mode).unwrap().attr.mode, libc::S_IFIFO | 0o600);
+    if is_root() {
+        // 1:3 is /dev/null.
+        match c.mknod(ROOT, "null", libc::S_IFCHR | 0o666, 0x103) {
+            Ok(null) => {
+                assert_eq!(null.attr.rdev, 0x103);
+                assert_eq!(c.open(null.nodeid, libc::O_RDWR).map(|_| ()), Err(libc::EOPNOTSUPP));
+            }
+            Err(e) => assert_eq!(e, libc::EPERM, "a host without CAP_MKNOD"),
+        }
+    }
+}

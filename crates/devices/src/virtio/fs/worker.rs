@@ -1,0 +1,120 @@
+//! Serves the two queues.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use event_manager::{EventOps, Events, MutEventSubscriber};
+use purlin_vmm_core::memory::SharedRam;
+use thiserror::Error;
+use virtio_queue::{QueueOwnedT, QueueT};
+use vmm_sys_util::epoll::EventSet;
+
+use super::exchange::{Scratch, exchange};
+use super::server::FileServer;
+use super::sys;
+use crate::shell::QueueWorker;
+use crate::virtio::{DeviceQueue, Interrupt, Signal};
+
+/// Requests served per wake-up: between batches the loop can take the worker away.
+const BATCH: usize = 32;
+
+/// What a guest can do wrong with its rings.
+#[derive(Debug, Error)]
+pub(super) enum RingError {
+    #[error("ring: {0}")]
+    Ring(#[from] virtio_queue::Error),
+    #[error("head {head} in a ring of {size}")]
+    Head { head: u16, size: u16 },
+}
+
+/// Owns queues and session while the device is active.
+pub(super) struct FsWorker {
+    pub memory: SharedRam,
+    pub queues: Vec<DeviceQueue>,
+    pub interrupt: Arc<dyn Interrupt>,
+    pub server: FileServer,
+    pub scratch: Scratch,
+    /// Set after a malformed ring; the queues are not touched until reset.
+    pub failed: bool,
+}
+
+impl FsWorker {
+    fn run(&mut self, index: usize) {
+        if self.failed {
+            return;
+        }
+        match self.batch(index) {
+            Ok(true) => {
+                // More is waiting; commands of the loop go first.
+                if let Some(queue) = self.queues.get(index) {
+                    let _ = queue.event.write(1);
+                }
+            }
+            Ok(false) => {}
+            Err(e) => self.fail(&e),
+        }
+    }
+
+    fn fail(&mut self, reason: &dyn std::fmt::Display) {
+        log::error!("virtio-fs: {reason}; the device stops until the driver resets it");
+        self.failed = true;
+        self.interrupt.needs_reset();
+    }
+
+    /// Serves up to [`BATCH`] requests of one queue; true if more may be waiting.
+    fn batch(&mut self, index: usize) -> Result<bool, RingError> {
+        let Self { memory, queues, server, scratch, .. } = self;
+        let Some(DeviceQueue { queue, index, .. }) = queues.get_mut(index) else { return Ok(false) };
+        if !queue.ready() {
+            return Ok(false);
+        }
+        let ram = &**memory;
+        queue.disable_notification(ram)?;
+        let mut served = 0;
+        while served < BATCH {
+            let Some(chain) = queue.iter(ram)?.next() else { break };
+            let head = chain.head_index();
+            if head >= queue.size() {
+                return Err(RingError::Head { head, size: queue.size() });
+            }
+            let written = exchange(server, scratch, ram, chain);
+            queue.add_used(ram, head, written)?;
+            served += 1;
+        }
+        if served > 0 && queue.needs_notification(ram)? {
+            self.interrupt.trigger(Signal::Queue(*index));
+        }
+        Ok(served == BATCH || queue.enable_notification(ram)?)
+    }
+}
+
+impl MutEventSubscriber for FsWorker {
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(e) = sys::private_umask() {
+            self.fail(&format_args!("cannot set up the thread: {e}"));
+        }
+        for index in 0..self.queues.len() {
+            let Some(queue) = self.queues.get(index) else { return };
+            // The index of a queue fits: there are two.
+            if let Err(e) = ops.add(Events::with_data(&*queue.event, index as u32, EventSet::IN)) {
+                self.fail(&format_args!("cannot watch a queue: {e}"));
+            }
+            self.run(index);
+        }
+    }
+
+    fn process(&mut self, events: Events, _ops: &mut EventOps) {
+        let index = events.data() as usize;
+        if let Some(queue) = self.queues.get(index) {
+            let _ = queue.event.read();
+        }
+        self.run(index);
+    }
+}
+
+impl QueueWorker for FsWorker {
+    /// Every request is finished before `process` returns.
+    fn drain(&mut self, _deadline: Instant) -> Result<(), String> {
+        Ok(())
+    }
+}
