@@ -32,7 +32,8 @@
 //! Names and attributes are valid for 5 seconds (see [`Semantics`]), data until the file's mtime or size is
 //! seen to change: an OPEN that finds the file as the guest last saw it keeps the guest's pages. There is no
 //! writeback cache, so FLUSH has nothing to do and is not asked for; nor are ACCESS (the guest's kernel
-//! checks permissions) and locks (they are local to the guest).
+//! checks permissions) and locks (they are local to the guest). `fsync` reaches the host's disk; `sync` of
+//! the whole file system does not, as it would write back what other programs of the host hold too.
 //!
 //! # Threads
 //!
@@ -60,6 +61,8 @@
 mod config;
 mod device;
 mod exchange;
+#[cfg(any(test, feature = "test-utils"))]
+pub mod fuzz;
 mod message;
 mod names;
 mod nodes;

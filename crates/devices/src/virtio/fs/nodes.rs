@@ -51,13 +51,15 @@ pub(super) struct Node {
     pub children: u64,
     /// Open handles.
     pub open: u32,
+    /// The handle opened last, 0 if that is closed.
+    pub handle: u64,
     /// (mtime in ns, size) last told to the guest: what its page cache belongs to.
     pub told: Option<(i64, u64)>,
 }
 
 impl Node {
     fn new(identity: Identity, place: Place) -> Self {
-        Node { identity, place, lookups: 0, children: 0, open: 0, told: None }
+        Node { identity, place, lookups: 0, children: 0, open: 0, handle: 0, told: None }
     }
 
     fn unused(&self) -> bool {

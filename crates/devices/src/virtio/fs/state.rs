@@ -163,7 +163,7 @@ fn load_nodes(r: &mut Reader<'_>, server: &mut FileServer) -> Result<(), Restore
             PLACE_GONE => Place::Gone,
             other => return Err(bad("node.place", other.into())),
         };
-        let node = Node { identity, place, lookups, children: 0, open: 0, told: None };
+        let node = Node { identity, place, lookups, children: 0, open: 0, handle: 0, told: None };
         if !server.nodes.insert_saved(id, node) {
             return Err(bad("node.id", id));
         }

@@ -95,8 +95,10 @@ impl MutEventSubscriber for FsWorker {
         }
         for index in 0..self.queues.len() {
             let Some(queue) = self.queues.get(index) else { return };
-            // The index of a queue fits: there are two.
-            if let Err(e) = ops.add(Events::with_data(&*queue.event, index as u32, EventSet::IN)) {
+            // Edge triggered, so that the counter need not be read: every notification is an edge. The index
+            // of a queue fits: there are two.
+            let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;
+            if let Err(e) = ops.add(Events::with_data(&*queue.event, index as u32, edge)) {
                 self.fail(&format_args!("cannot watch a queue: {e}"));
             }
             self.run(index);
@@ -104,11 +106,7 @@ impl MutEventSubscriber for FsWorker {
     }
 
     fn process(&mut self, events: Events, _ops: &mut EventOps) {
-        let index = events.data() as usize;
-        if let Some(queue) = self.queues.get(index) {
-            let _ = queue.event.read();
-        }
-        self.run(index);
+        self.run(events.data() as usize);
     }
 }
 

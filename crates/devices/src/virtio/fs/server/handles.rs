@@ -92,16 +92,30 @@ impl FileServer {
     }
 
     pub(super) fn add_handle(&mut self, handle: Handle) -> u64 {
-        if let Some(node) = self.nodes.get_mut(handle.node()) {
+        let id = handle.node();
+        let fh = self.handles.add(handle);
+        if let Some(node) = self.nodes.get_mut(id) {
             node.open = node.open.saturating_add(1);
+            node.handle = fh;
         }
-        self.handles.add(handle)
+        fh
+    }
+
+    /// A file of the node that is open anyway, if there is one.
+    pub(super) fn open_already(&self, id: u64) -> Option<&File> {
+        match self.handles.open.get(&self.nodes.get(id)?.handle)? {
+            Handle::File { node, file: Some(file), .. } if *node == id => Some(file),
+            _ => None,
+        }
     }
 
     pub(super) fn release(&mut self, fh: u64) {
         let Some(handle) = self.handles.open.remove(&fh) else { return };
         if let Some(node) = self.nodes.get_mut(handle.node()) {
             node.open = node.open.saturating_sub(1);
+            if node.handle == fh {
+                node.handle = 0;
+            }
         }
     }
 

@@ -103,6 +103,9 @@ impl FileServer {
 
     /// Host attributes of a node, by the cheapest way that cannot answer for another object.
     pub(super) fn stat_node(&mut self, id: u64) -> Res<Statx> {
+        if let Some(file) = self.open_already(id) {
+            return sys::stat_fd(file.as_fd());
+        }
         if let Some(fd) = self.held(id) {
             return sys::stat_fd(fd.as_fd());
         }

@@ -4,7 +4,9 @@ use std::ffi::CStr;
 use std::os::fd::AsFd;
 
 use fuse_backend_rs::abi::fuse_abi::GetxattrOut;
-use rustix::fs::{XattrFlags, getxattr, getxattr_query, listxattr, listxattr_query, removexattr, setxattr};
+use rustix::fs::{
+    XattrFlags, fgetxattr, getxattr, getxattr_query, listxattr, listxattr_query, removexattr, setxattr,
+};
 use rustix::io::Errno;
 
 use super::{FileServer, Reply, Res};
@@ -22,15 +24,23 @@ impl FileServer {
         if self.is_virtual(node) {
             return Err(Errno::NODATA);
         }
-        let (_fd, path) = self.proc_path(node)?;
         if size == 0 {
+            let (_fd, path) = self.proc_path(node)?;
             return count(getxattr_query(path.as_c_str(), name)?);
         }
-        self.output.clear();
-        self.output.resize(size as usize, 0);
-        let len = getxattr(path.as_c_str(), name, &mut self.output[..])?;
-        self.output.truncate(len);
-        Ok(Reply::Bytes)
+        let mut out = std::mem::take(&mut self.output);
+        out.clear();
+        out.resize(size as usize, 0);
+        // Linux asks for security.capability before the first write to a file: open then.
+        let result = match self.open_already(node) {
+            Some(file) => fgetxattr(file, name, &mut out[..]),
+            None => {
+                self.proc_path(node).and_then(|(_fd, path)| getxattr(path.as_c_str(), name, &mut out[..]))
+            }
+        };
+        out.truncate(*result.as_ref().unwrap_or(&0));
+        self.output = out;
+        result.map(|_| Reply::Bytes)
     }
 
     pub(super) fn listxattr(&mut self, node: u64, size: u32) -> Res<Reply> {

@@ -6,5 +6,6 @@ mod client;
 mod device;
 mod files;
 mod hostile;
+mod kernel;
 mod life;
 mod tree;
