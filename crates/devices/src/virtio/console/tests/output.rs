@@ -227,3 +227,55 @@ fn one_call_gathers_many_small_buffers_and_one_interrupt() {
     guest.quiesce();
     assert_eq!(guest.interrupt.take().len(), 1);
 }
+
+#[test]
+fn a_peer_that_hangs_up_takes_a_removable_port_away() {
+    let (theirs, ours) = UnixStream::pair().unwrap();
+    let second = ours.try_clone().unwrap();
+    let port =
+        PortConfig::data("both").input(PortInput::Fd(ours.into())).output(PortOutput::Fd(second.into()));
+    let mut guest = Guest::boot(vec![PortConfig::console(), port.when_broken(WhenBroken::Remove)]);
+    guest.open(1);
+    drop(theirs);
+    // Nothing was written: the guest's writers must be freed all the same.
+    guest.wait_heard(1, 2, 1);
+}
+
+#[test]
+fn more_than_a_turn_is_moved_without_another_notification() {
+    let bytes = pattern(800_000);
+    let (mut source, mut sink) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+    source.write_all(&bytes).unwrap();
+    source.seek(SeekFrom::Start(0)).unwrap();
+    let mut guest = Guest::new(vec![
+        PortConfig::console(),
+        output_port("out", sink.try_clone().unwrap()),
+        input_port("in", source),
+    ]);
+    guest.probe();
+    guest.tell(u32::MAX, 0, 1);
+    for port in [1, 2] {
+        guest.tell(port, 3, 1);
+    }
+    let ring = &mut guest.rings[rx_queue(2)];
+    for _ in 0..20 {
+        ring.submit(&[crate::testing::Buf::Write(40_000)]);
+    }
+    ring.kick();
+    guest.open(2);
+    assert_eq!(guest.offer(1, &bytes, 30_000), bytes.len());
+    guest.drained(1);
+    let ring = &mut guest.rings[rx_queue(2)].driver;
+    let mut got = Vec::new();
+    eventually("all input", || {
+        for used in ring.used() {
+            got.extend_from_slice(&used.data[..used.len as usize]);
+        }
+        (got.len() == bytes.len()).then_some(())
+    });
+    assert!(got == bytes);
+    got.clear();
+    sink.seek(SeekFrom::Start(0)).unwrap();
+    sink.read_to_end(&mut got).unwrap();
+    assert!(got == bytes);
+}
