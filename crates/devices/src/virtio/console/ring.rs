@@ -133,6 +133,11 @@ impl<'m> Gather<'m, '_> {
             self.room = room;
         }
         let whole = !matches!(walk, Walk::Cut);
+        if !whole && self.direction == Direction::ToGuest && !self.batch.spans.is_empty() {
+            // It would go back half full; the next call fills it.
+            self.batch.slices.truncate(slices);
+            return false;
+        }
         self.batch.spans.push(Span {
             head,
             len: room - self.room,
