@@ -238,7 +238,8 @@ fn linker_name(source: &BundleSource) -> Result<String, BundleError> {
         // Absolute, because the linker would search for a name without a slash.
         BundleSource::Path(path) => {
             let error = |source| BundleError::Path { path: path.clone(), source };
-            let found = path.canonicalize().map_err(error)?;
+            path.metadata().map_err(error)?;
+            let found = std::path::absolute(path).map_err(error)?;
             let utf8 = found.into_os_string().into_string();
             utf8.map_err(|_| error(io::Error::new(io::ErrorKind::InvalidInput, "the path is not UTF-8")))
         }

@@ -19,7 +19,8 @@ impl Library {
         // SAFETY: loading runs the library's initialisers. That they are sound is the documented condition
         // of `Bundle`. Symbols stay local, so no other library is re-bound.
         let library = unsafe { unix::Library::open(Some(name), unix::RTLD_NOW | unix::RTLD_LOCAL) };
-        library.map(Library).map_err(|e| e.to_string())
+        // The error's own text is only that it failed; what the linker says is its source.
+        library.map(Library).map_err(|e| std::error::Error::source(&e).unwrap_or(&e).to_string())
     }
 
     pub fn version(&self) -> Result<i32, &'static str> {

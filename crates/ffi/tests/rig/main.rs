@@ -1,0 +1,11 @@
+//! Real guests: libkrunfw's kernel with a busybox directory as root.
+//!
+//! These need a KVM that runs stock kernels. `cargo xtask test` provides one where the machine has none,
+//! and sets `PURLIN_FW` (the libkrunfw library) and `PURLIN_ROOTFS` (the busybox directory).
+
+mod exits;
+mod lifecycle;
+mod refused;
+mod streams;
+mod support;
+mod values;
