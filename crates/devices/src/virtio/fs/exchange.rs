@@ -1,4 +1,10 @@
 //! One request and its reply, between a descriptor chain and the file server.
+//!
+//! `fuse-backend-rs` gives the structures and the scatter lists (`Reader`, `VirtioFsWriter`). Its `Server`
+//! (0.14.0) is not used: it reads the header from guest memory itself, so whatever was checked before can be
+//! changed behind the check; it logs guest-given bytes and READDIR errors at error level, which a guest can
+//! repeat at will; some malformed messages get no reply; the argument of an ioctl is dropped; and with trace
+//! logging on it turns undefined opcodes into an enum by transmutation.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
