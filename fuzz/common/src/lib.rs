@@ -1,12 +1,32 @@
 //! What the fuzz targets do, as functions that plain tests can call too: `tests/replay.rs` runs them over the committed
 //! corpora on a stable compiler. One file per target; each function panics if a property does not hold.
 
+mod cursor;
+mod mmio_regs;
 mod section_decode;
+mod virtqueue_ops;
 
+pub use mmio_regs::mmio_regs;
 pub use section_decode::section_decode;
+pub use virtqueue_ops::virtqueue_ops;
+
+pub use purlin_devices::virtio::console::console_ops;
+pub use purlin_devices::virtio::fs::fuzz::fs_request;
+pub use purlin_init::fuzz::{control as init_control, kernel_texts as init_texts, workload as init_workload};
+pub use purlin_vmm_core::boot::cmdline::fuzz as cmdline;
 
 /// The body of a fuzz target.
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its file in `fuzz_targets/` and of its folder in `corpus/`.
-pub const TARGETS: &[(&str, Target)] = &[("section_decode", section_decode)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("cmdline", cmdline),
+    ("console_ops", console_ops),
+    ("fs_request", fs_request),
+    ("init_control", init_control),
+    ("init_texts", init_texts),
+    ("init_workload", init_workload),
+    ("mmio_regs", mmio_regs),
+    ("section_decode", section_decode),
+    ("virtqueue_ops", virtqueue_ops),
+];
