@@ -1,8 +1,8 @@
-//! Configurations that cannot work: a named field, and nothing left behind.
+//! Configurations that cannot work are refused by a named field.
 
 use purlin::{BuildError, ConfigError, Exec, Kernel, Root, Share, VmConfig};
 
-use crate::support::{config, threads_and_descriptors};
+use crate::support::config;
 
 fn refused(config: VmConfig, words: &[&str]) {
     let error = config.build().err().expect("this configuration cannot work");
@@ -19,7 +19,6 @@ fn plain() -> VmConfig {
 #[test]
 #[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
 fn every_refusal_names_field_and_value() {
-    let before = threads_and_descriptors();
     refused(plain().vcpus(0), &["vcpus", "0"]);
     refused(plain().vcpus(255), &["vcpus", "255"]);
     refused(plain().memory_mib(0), &["memory_mib", "0"]);
@@ -36,7 +35,6 @@ fn every_refusal_names_field_and_value() {
     refused((0..30).fold(plain(), |c, i| c.share(Share::new(format!("s{i}"), "/"))), &["19"]);
     let long = Exec::new("/bin/true").arg("x".repeat(5000));
     refused(plain().implicit_init(false).exec(long), &["exec", "2047"]);
-    assert_eq!(threads_and_descriptors(), before);
 }
 
 #[test]

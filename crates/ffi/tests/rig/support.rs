@@ -70,8 +70,3 @@ pub fn run(config: VmConfig) -> Finished {
     let text = |bytes: JoinHandle<Vec<u8>>| String::from_utf8(bytes.join().unwrap()).unwrap();
     Finished { exit, stdout: text(stdout), stderr: text(stderr) }
 }
-
-pub fn threads_and_descriptors() -> (usize, usize) {
-    let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
-    (count("task"), count("fd"))
-}
