@@ -19,6 +19,7 @@
 //! Several machines run in one process; there is no global state. Nothing here ends the process: a machine
 //! ends with a [`VmExit`]. The same crate builds `libkrun.so.1`,.
 
+mod capi;
 mod config;
 pub mod host;
 mod machine;

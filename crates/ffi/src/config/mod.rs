@@ -8,10 +8,11 @@ mod root;
 pub use console::{Console, ConsoleStream};
 pub use error::ConfigError;
 pub use exec::Exec;
+pub(crate) use root::ROOT_TAG;
 pub use root::{Root, Share};
 
 use purlin_vmm_core::arch::x86_64::cpuid::MAX_CPUS;
-use purlin_vmm_core::bundle::BundleSource;
+use purlin_vmm_core::bundle::{Bundle, BundleSource};
 use purlin_vmm_core::memory::RamConfig;
 
 /// The guest kernel.
@@ -44,6 +45,8 @@ pub struct VmConfig {
     pub(crate) memory_mib: u64,
     pub(crate) ram: RamConfig,
     pub(crate) kernel: Kernel,
+    /// `kernel`, if it has been opened already.
+    pub(crate) opened: Option<Bundle>,
     pub(crate) cmdline: Option<String>,
     pub(crate) jitter_self_test: bool,
     pub(crate) nested: bool,
@@ -60,6 +63,7 @@ impl Default for VmConfig {
             memory_mib: 128,
             ram: RamConfig::default(),
             kernel: Kernel::default(),
+            opened: None,
             cmdline: None,
             jitter_self_test: false,
             nested: false,
@@ -99,6 +103,12 @@ impl VmConfig {
     /// The guest kernel. Default [`Kernel::Libkrunfw`].
     pub fn kernel(mut self, kernel: Kernel) -> Self {
         self.kernel = kernel;
+        self
+    }
+
+    /// libkrunfw's kernel, opened before.
+    pub(crate) fn opened_bundle(mut self, bundle: Bundle) -> Self {
+        self.opened = Some(bundle);
         self
     }
 

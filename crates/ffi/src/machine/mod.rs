@@ -52,14 +52,17 @@ pub(crate) struct Assembled {
 impl Machine {
     /// Makes everything `config` describes.
     pub fn assemble(
-        config: VmConfig,
+        mut config: VmConfig,
         sender: &EventSender,
         events: EventReceiver,
     ) -> Result<Assembled, BuildError> {
         config.check()?;
         let layout =
             MemoryLayout::new(config.memory_mib.saturating_mul(1 << 20)).map_err(crate::ConfigError::from)?;
-        let kernel = Bundle::open(&config.kernel.source()).map_err(crate::ConfigError::from)?;
+        let kernel = match config.opened.take() {
+            Some(bundle) => bundle,
+            None => Bundle::open(&config.kernel.source()).map_err(crate::ConfigError::from)?,
+        };
         layout.check_kernel(kernel.load_addr(), kernel.size()).map_err(crate::ConfigError::from)?;
 
         let device_loop = EventLoop::spawn("purlin-devices").map_err(BuildError::host("device thread"))?;

@@ -1,0 +1,27 @@
+//! The C interface: `libkrun.so.1`, with libkrun 1.19's calls and a few of our own. `include/libkrun.h` is
+//! its documentation.
+//!
+//! A context is plain data ([`context`]); calls fill it and `krun_start_enter` ([`start`]) turns it into a
+//! [`VmConfig`](crate::VmConfig). Nothing here knows a device.
+//!
+//! Rules every call keeps, each in one place:
+//!
+//! - nothing unwinds into C, failures are negative errno values with a text behind `krun_get_last_error`
+//!   ([`guard`]);
+//! - pointers are read by types that answer NULL and bad UTF-8 with `-EINVAL` ([`pointers`]);
+//! - arguments are checked first, in order, and the context is looked up last ([`table`]);
+//! - nothing but `krun_create_ctx` (which loads libkrunfw) and `krun_start_enter` touches the host, unless
+//!   its documentation says so, and only `krun_start_enter` starts threads.
+
+mod context;
+mod exec;
+mod fs;
+mod guard;
+mod lifecycle;
+mod logger;
+mod machine;
+mod pointers;
+mod signals;
+mod start;
+mod stdio;
+mod table;

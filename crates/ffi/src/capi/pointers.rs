@@ -1,0 +1,110 @@
+//! Arguments that are pointers. Each is read once, here, into an owned value.
+//!
+//! The types have the layout of a C pointer and no constructor: only a C caller makes them, and the
+//! interface's contract with it is what the unsafe reads rest on.
+
+use std::ffi::{CStr, c_char};
+
+use super::guard::Failure;
+
+/// Entries read of an array; later ones are dropped (libkrun's limit).
+const MAX_ENTRIES: usize = 4096;
+
+/// `const char *`: NULL, or a string with a NUL at its end.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct CText(*const c_char);
+
+impl CText {
+    /// The text; `name` is the argument's, for the error.
+    pub(super) fn required(self, name: &str) -> Result<String, Failure> {
+        self.optional(name)?.ok_or_else(|| Failure::invalid(format!("{name}: NULL")))
+    }
+
+    /// The text, or `None` for NULL.
+    pub(super) fn optional(self, name: &str) -> Result<Option<String>, Failure> {
+        if self.0.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: not NULL, so the caller promises a string with a NUL that is not changed during the call.
+        let text = unsafe { CStr::from_ptr(self.0) };
+        match text.to_str() {
+            Ok(text) => Ok(Some(text.to_owned())),
+            Err(e) => Err(Failure::invalid(format!("{name}: not UTF-8 from byte {} on", e.valid_up_to()))),
+        }
+    }
+}
+
+/// `const char *const[]`: NULL, or an array of strings that ends with NULL.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct CTextList(*const CText);
+
+impl CTextList {
+    /// The strings; `name` is the argument's, for the error.
+    pub(super) fn required(self, name: &str) -> Result<Vec<String>, Failure> {
+        self.optional(name)?.ok_or_else(|| Failure::invalid(format!("{name}: NULL")))
+    }
+
+    /// The strings, or `None` for NULL.
+    pub(super) fn optional(self, name: &str) -> Result<Option<Vec<String>>, Failure> {
+        if self.0.is_null() {
+            return Ok(None);
+        }
+        let mut list = Vec::new();
+        for index in 0..MAX_ENTRIES {
+            // SAFETY: the array has a NULL entry at its end and no entry before this one was it.
+            let entry = unsafe { self.0.add(index) };
+            // SAFETY: as above.
+            let text = unsafe { entry.read() };
+            let Some(text) = text.optional(&format!("{name}[{index}]"))? else { break };
+            list.push(text);
+        }
+        Ok(Some(list))
+    }
+}
+
+/// A C99 `_Bool`: any value but 0 is true.
+pub(super) type CBool = u8;
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+
+    use super::*;
+
+    fn text(bytes: &CStr) -> CText {
+        CText(bytes.as_ptr())
+    }
+
+    #[test]
+    fn texts() {
+        assert_eq!(text(c"").required("a").unwrap(), "");
+        assert_eq!(text(c"h\xc3\xb6he").required("a").unwrap(), "höhe");
+        assert_eq!(text(c"x").optional("a").unwrap().as_deref(), Some("x"));
+        assert_eq!(CText(ptr::null()).optional("a").unwrap(), None);
+        let null = CText(ptr::null()).required("a").unwrap_err();
+        assert_eq!((null.errno, null.text.as_str()), (libc::EINVAL, "a: NULL"));
+        let bad = text(c"ab\xff").optional("path").unwrap_err();
+        assert_eq!((bad.errno, bad.text.as_str()), (libc::EINVAL, "path: not UTF-8 from byte 2 on"));
+    }
+
+    #[test]
+    fn lists() {
+        let end = CText(ptr::null());
+        let list = |entries: &[CText]| CTextList(entries.as_ptr()).required("argv");
+        assert_eq!(list(&[end]).unwrap(), Vec::<String>::new());
+        assert_eq!(list(&[text(c"a"), text(c""), text(c"b"), end]).unwrap(), ["a", "", "b"]);
+        let bad = list(&[text(c"a"), text(c"\xff"), end]).unwrap_err();
+        assert_eq!((bad.errno, bad.text.as_str()), (libc::EINVAL, "argv[1]: not UTF-8 from byte 0 on"));
+        assert_eq!(CTextList(ptr::null()).optional("argv").unwrap(), None);
+        assert_eq!(CTextList(ptr::null()).required("argv").unwrap_err().errno, libc::EINVAL);
+    }
+
+    #[test]
+    fn no_more_than_4096_entries_are_read() {
+        // No NULL at the end: one entry more would be out of bounds.
+        let entries = [text(c"x"); MAX_ENTRIES];
+        assert_eq!(CTextList(entries.as_ptr()).required("argv").unwrap().len(), MAX_ENTRIES);
+    }
+}
