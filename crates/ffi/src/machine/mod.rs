@@ -4,7 +4,6 @@
 mod boot;
 mod console;
 mod error;
-mod events;
 mod shares;
 mod slots;
 mod workload;
@@ -22,7 +21,6 @@ use purlin_vmm_core::memory::{MemoryLayout, alloc};
 
 pub(crate) use console::{Consoles, HostEnds};
 pub use error::BuildError;
-pub(crate) use events::{Event, EventReceiver, EventSender, channel};
 pub(crate) use shares::ExitReport;
 pub(crate) use slots::Slots;
 
@@ -36,8 +34,15 @@ pub(crate) struct Machine {
     pub slots: Slots,
     pub consoles: Consoles,
     pub report: Arc<ExitReport>,
-    pub events: EventReceiver,
     _loop: EventLoop,
+}
+
+/// Whom the machine tells of what happens in it. Called on vCPU threads; must not block.
+pub(crate) struct Hooks {
+    /// The guest pulled the reset line.
+    pub guest_reset: Box<dyn FnMut() + Send>,
+    /// A processor ended by itself.
+    pub vcpu_ended: OnEnd,
 }
 
 /// A machine, and what others hold of it.
@@ -51,11 +56,7 @@ pub(crate) struct Assembled {
 
 impl Machine {
     /// Makes everything `config` describes.
-    pub fn assemble(
-        mut config: VmConfig,
-        sender: &EventSender,
-        events: EventReceiver,
-    ) -> Result<Assembled, BuildError> {
+    pub fn assemble(mut config: VmConfig, hooks: Hooks) -> Result<Assembled, BuildError> {
         config.check()?;
         let layout =
             MemoryLayout::new(config.memory_mib.saturating_mul(1 << 20)).map_err(crate::ConfigError::from)?;
@@ -92,8 +93,7 @@ impl Machine {
         }
 
         let mut buses = slots.take_buses();
-        let reset = sender.clone();
-        let i8042 = I8042::new(move || reset.send(Event::GuestReset));
+        let i8042 = I8042::new(hooks.guest_reset);
         buses.pio.insert(I8042_PORT, I8042_LEN, share(i8042))?;
         let above = layout.high_end().map_or(0, |end| end.saturating_sub(1 << 32));
         let cmos = Cmos::new(layout.low_end(), above, SystemTime::now);
@@ -102,10 +102,8 @@ impl Machine {
         let line = plan.cmdline(slots.places())?;
         boot::write_tables(vm.ram(), &layout, &line, config.vcpus)?;
         let vcpus = boot::make_vcpus(&vm, &config, kernel.entry())?;
-        let ended = sender.clone();
-        let on_end: OnEnd = Arc::new(move |event| ended.send(Event::Vcpu(event)));
-        let vcpus = VcpuGroup::new(vcpus, &Arc::new(buses), &on_end)?;
-        let machine = Machine { vcpus, slots, consoles, report, events, _loop: device_loop };
+        let vcpus = VcpuGroup::new(vcpus, &Arc::new(buses), &hooks.vcpu_ended)?;
+        let machine = Machine { vcpus, slots, consoles, report, _loop: device_loop };
         Ok(Assembled { machine, ends, control })
     }
 

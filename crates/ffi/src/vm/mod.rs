@@ -2,6 +2,7 @@
 
 mod command;
 mod control;
+mod events;
 mod exit;
 mod outcome;
 mod supervisor;
@@ -20,7 +21,8 @@ pub use command::VmError;
 pub use exit::{ExitReason, VmExit};
 
 use crate::config::VmConfig;
-use crate::machine::{Assembled, BuildError, Event, EventSender, HostEnds, Machine, channel};
+use crate::machine::{Assembled, BuildError, Hooks, HostEnds, Machine};
+use events::{Event, EventReceiver, EventSender, channel};
 use supervisor::Supervisor;
 
 /// Where the exit appears.
@@ -55,7 +57,7 @@ impl Done {
 
 enum Life {
     /// Assembled, not running.
-    Ready(Box<Machine>, PortHandle),
+    Ready(Box<(Machine, PortHandle, EventReceiver)>),
     /// Supervised, or over.
     Started(JoinHandle<()>),
     /// Killed before it started.
@@ -84,15 +86,23 @@ impl VmConfig {
     /// [`BuildError`]; nothing is left behind.
     pub fn build(self) -> Result<Vm, BuildError> {
         let (events, receiver) = channel().map_err(BuildError::host("event descriptor"))?;
-        let Assembled { machine, ends, control } = Machine::assemble(self, &events, receiver)?;
+        let Assembled { machine, ends, control } = Machine::assemble(self, hooks(&events))?;
         Ok(Vm {
             console: machine.consoles.handle.clone(),
             injector: machine.consoles.injector.clone(),
-            life: Mutex::new(Life::Ready(Box::new(machine), control)),
+            life: Mutex::new(Life::Ready(Box::new((machine, control, receiver)))),
             ends: Mutex::new(ends),
             events,
             done: Arc::default(),
         })
+    }
+}
+
+fn hooks(events: &EventSender) -> Hooks {
+    let (reset, ended) = (events.clone(), events.clone());
+    Hooks {
+        guest_reset: Box::new(move || reset.send(Event::GuestReset)),
+        vcpu_ended: Arc::new(move |event| ended.send(Event::Vcpu(event))),
     }
 }
 
@@ -106,9 +116,10 @@ impl Vm {
     pub fn start(&self) -> Result<&Self, VmError> {
         let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *life, Life::Over) {
-            Life::Ready(machine, control) => {
-                let started =
-                    Supervisor::new(*machine, control, self.done.clone()).and_then(Supervisor::spawn);
+            Life::Ready(parts) => {
+                let (machine, control, events) = *parts;
+                let supervisor = Supervisor::new(machine, control, events, self.done.clone());
+                let started = supervisor.and_then(Supervisor::spawn);
                 *life = Life::Started(started.map_err(|e| {
                     self.done.set(VmExit::failed(e.to_string()));
                     VmError::Thread(e)

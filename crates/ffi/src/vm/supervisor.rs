@@ -13,9 +13,10 @@ use purlin_vmm_core::run_state::RunState;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::control::ControlChannel;
+use super::events::{Event, EventReceiver};
 use super::outcome::{End, Facts, outcome};
 use super::{Command, Done, VmError, VmExit};
-use crate::machine::{Event, Machine, after};
+use crate::machine::{Machine, after};
 
 /// How long a pause may take in all.
 const PAUSE_LIMIT: Duration = Duration::from_secs(5);
@@ -33,6 +34,7 @@ const CONTROL: u64 = 1;
 
 pub(super) struct Supervisor {
     machine: Machine,
+    events: EventReceiver,
     epoll: Epoll,
     control: ControlChannel,
     done: Arc<Done>,
@@ -67,14 +69,20 @@ impl HaltCheck {
 }
 
 impl Supervisor {
-    pub fn new(machine: Machine, control: PortHandle, done: Arc<Done>) -> io::Result<Self> {
+    pub fn new(
+        machine: Machine,
+        control: PortHandle,
+        events: EventReceiver,
+        done: Arc<Done>,
+    ) -> io::Result<Self> {
         let control = ControlChannel::new(control);
         let epoll = Epoll::new()?;
-        let wake = machine.events.wake().as_raw_fd();
+        let wake = events.wake().as_raw_fd();
         epoll.ctl(ControlOperation::Add, wake, EpollEvent::new(EventSet::IN, WAKE))?;
         epoll.ctl(ControlOperation::Add, control.fd(), EpollEvent::new(EventSet::IN, CONTROL))?;
         Ok(Supervisor {
             machine,
+            events,
             epoll,
             control,
             done,
@@ -94,9 +102,8 @@ impl Supervisor {
             Ok(end) => self.finish(end),
             Err(e) => VmExit::failed(e.to_string()),
         };
-        let Supervisor { machine, done, control, .. } = self;
-        drop(control);
-        drop(machine);
+        let done = self.done.clone();
+        drop(self);
         // Last: whoever waits finds nothing of the machine left.
         done.set(exit);
     }
@@ -171,8 +178,8 @@ impl Supervisor {
     }
 
     fn hear_events(&mut self) -> Option<End> {
-        let _ = self.machine.events.wake().read();
-        while let Some(event) = self.machine.events.take() {
+        let _ = self.events.wake().read();
+        while let Some(event) = self.events.take() {
             match event {
                 Event::GuestReset => return Some(End::Reset),
                 Event::Vcpu(event) => return Some(End::Vcpu(event.end)),

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use purlin_vmm_core::kvm::VcpuEvent;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use crate::vm::Command;
+use super::Command;
 
 /// Something happened.
 pub(crate) enum Event {
