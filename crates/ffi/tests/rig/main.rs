@@ -3,6 +3,7 @@
 //! These need a KVM that runs stock kernels. `cargo xtask test` provides one where the machine has none,
 //! and sets `PURLIN_FW` (the libkrunfw library) and `PURLIN_ROOTFS` (the busybox directory).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure is a failed test")]
 mod exits;
 mod lifecycle;
 mod refused;

@@ -1,6 +1,7 @@
 //! Threads and descriptors after a machine equal those before it. One test in a program of its own, because
 //! it counts what the whole process has.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure is a failed test")]
 #[allow(dead_code, reason = "shared with the other tests for the rig")]
 #[path = "../rig/support.rs"]
 mod support;
