@@ -25,6 +25,6 @@ pub mod host;
 mod machine;
 mod vm;
 
-pub use config::{ConfigError, Console, ConsoleStream, Exec, Kernel, Root, Share, VmConfig};
+pub use config::{ConfigError, Console, ConsolePort, ConsoleStream, Exec, Kernel, Root, Share, VmConfig};
 pub use machine::BuildError;
 pub use vm::{ExitReason, Vm, VmError, VmExit};

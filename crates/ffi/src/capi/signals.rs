@@ -1,9 +1,7 @@
 //! Signals of the process that runs a machine. No other call of this library touches them.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use purlin_devices::virtio::console::terminal_size;
 use signal_hook::consts::{SIGINT, SIGWINCH};
 use signal_hook::iterator::Signals;
 use vmm_sys_util::signal::{block_signal, unblock_signal};
@@ -29,11 +27,12 @@ impl Drop for BlockedPipe {
     }
 }
 
-/// Passes a new size of the terminal on to the guest and, if Ctrl-C does not come as a character, SIGINT as
-/// one. Signals nothing would be done with keep their disposition. Lasts until the process ends.
-pub(super) fn relay(vm: &Arc<Vm>, terminal: Option<OwnedFd>, interrupt: bool) {
-    let wanted = terminal.is_some().then_some(SIGWINCH).into_iter().chain(interrupt.then_some(SIGINT));
-    let wanted: Vec<_> = wanted.collect();
+/// Passes new sizes of terminals on to the guest and, if Ctrl-C does not come as a character, SIGINT as one.
+/// Signals nothing would be done with keep their disposition. Lasts until the process ends.
+pub(super) fn relay(vm: &Arc<Vm>) {
+    let mut wanted = Vec::new();
+    wanted.extend(vm.has_terminals().then_some(SIGWINCH));
+    wanted.extend(vm.takes_interrupts().then_some(SIGINT));
     if wanted.is_empty() {
         return;
     }
@@ -41,20 +40,11 @@ pub(super) fn relay(vm: &Arc<Vm>, terminal: Option<OwnedFd>, interrupt: bool) {
     let started = Signals::new(wanted).and_then(|mut signals| {
         std::thread::Builder::new().name("purlin-signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
-                pass_on(&vm, signal, terminal.as_ref());
+                if signal == SIGINT { vm.interrupt() } else { vm.follow_terminals() }
             }
         })
     });
     if let Err(e) = started {
         log::warn!("signals are not passed on to the guest: {e}");
-    }
-}
-
-fn pass_on(vm: &Vm, signal: i32, terminal: Option<&OwnedFd>) {
-    if signal == SIGINT {
-        return vm.interrupt();
-    }
-    if let Some(Ok(size)) = terminal.map(|terminal| terminal_size(terminal.as_fd())) {
-        vm.resize(size.cols, size.rows);
     }
 }

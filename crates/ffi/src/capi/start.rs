@@ -44,8 +44,6 @@ fn name_thread() {
 fn run(ctx_id: u32) -> Result<VmExit, Failure> {
     let context = table::take(ctx_id)?;
     let mut stdio = Stdio::capture()?;
-    let terminal = stdio.terminal();
-    let relay_interrupt = !stdio.input_is_terminal();
     let config = context.into_config().map_err(|e| {
         // Not to the log alone: nobody may have asked for one, and this is what goes wrong first.
         eprintln!("libkrun: {e}");
@@ -54,7 +52,7 @@ fn run(ctx_id: u32) -> Result<VmExit, Failure> {
     let pipes = signals::BlockedPipe::new();
     let vm = Arc::new(config.console(stdio.console()).build()?);
     vm.start()?;
-    signals::relay(&vm, terminal, relay_interrupt);
+    signals::relay(&vm);
     let exit = vm.wait()?;
     drop(pipes);
     Ok(exit)

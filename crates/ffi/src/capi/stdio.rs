@@ -28,17 +28,6 @@ impl Stdio {
         Ok(Stdio { streams, _occupied: occupied })
     }
 
-    /// A copy of the first terminal among input, output and error.
-    pub fn terminal(&self) -> Option<OwnedFd> {
-        let terminal = self.streams.iter().flatten().find(|fd| rustix::termios::isatty(fd))?;
-        terminal.try_clone().ok()
-    }
-
-    /// True if input is a terminal, so that Ctrl-C is a character and no signal.
-    pub fn input_is_terminal(&self) -> bool {
-        self.streams.first().and_then(Option::as_ref).is_some_and(rustix::termios::isatty)
-    }
-
     /// The implicit console on these streams.
     pub fn console(&mut self) -> Console {
         let [stdin, stdout, stderr] =

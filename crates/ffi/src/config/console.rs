@@ -1,7 +1,9 @@
-//! Where the guest's console and its workload's stdio go.
+//! Where the guest's consoles and its workload's stdio go.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+
+use super::ConfigError;
 
 /// One of the workload's standard streams.
 #[derive(Debug)]
@@ -17,7 +19,7 @@ pub enum ConsoleStream {
     None,
 }
 
-/// The implicit console.
+/// A console of the guest.
 ///
 /// A stream that is a terminal becomes the guest's console (`hvc0`) and is put in raw mode while the machine
 /// runs. Any other stream becomes a port of its own, so that bytes pass unchanged; the kernel's own messages
@@ -36,8 +38,37 @@ pub enum Console {
     },
     /// No input; all output, the kernel's included, to this file, created or truncated.
     File(PathBuf),
+    /// These ports and nothing else.
+    Ports(Vec<ConsolePort>),
     /// No console device at all. The workload's descriptors are then what its init makes of them.
     Disabled,
+}
+
+/// One port of [`Console::Ports`].
+#[derive(Debug)]
+pub struct ConsolePort {
+    pub(crate) name: String,
+    pub(crate) ends: PortEnds,
+}
+
+#[derive(Debug)]
+pub(crate) enum PortEnds {
+    Terminal(OwnedFd),
+    Streams { input: Option<OwnedFd>, output: Option<OwnedFd> },
+}
+
+impl ConsolePort {
+    /// A terminal of the guest (`/dev/hvcN`) on a terminal of the host, which is in raw mode while the
+    /// machine runs. The guest finds `name`, at most 255 bytes, in `/sys/class/virtio-ports`.
+    pub fn terminal(name: impl Into<String>, terminal: OwnedFd) -> Self {
+        ConsolePort { name: name.into(), ends: PortEnds::Terminal(terminal) }
+    }
+
+    /// A stream of bytes (`/dev/vportNpM`) from `input` and to `output`, of any kind. The guest's init takes
+    /// ports called `krun-stdin`, `krun-stdout` and `krun-stderr` for the workload's standard streams.
+    pub fn stream(name: impl Into<String>, input: Option<OwnedFd>, output: Option<OwnedFd>) -> Self {
+        ConsolePort { name: name.into(), ends: PortEnds::Streams { input, output } }
+    }
 }
 
 impl Default for Console {
@@ -63,6 +94,17 @@ impl Console {
     pub fn null() -> Self {
         use ConsoleStream::None;
         Console::Streams { stdin: None, stdout: None, stderr: None }
+    }
+
+    pub(super) fn check_further(&self) -> Result<(), ConfigError> {
+        match self {
+            Console::Streams { stdin, stdout, stderr }
+                if [stdin, stdout, stderr].iter().any(|s| matches!(s, ConsoleStream::Pipe)) =>
+            {
+                Err(ConfigError::field("add_console", "a pipe", "give one end of a pipe of your own"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// See [`Console::File`].

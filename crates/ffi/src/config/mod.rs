@@ -5,7 +5,8 @@ mod error;
 mod exec;
 mod root;
 
-pub use console::{Console, ConsoleStream};
+pub(crate) use console::PortEnds;
+pub use console::{Console, ConsolePort, ConsoleStream};
 pub use error::ConfigError;
 pub use exec::Exec;
 pub(crate) use root::ROOT_TAG;
@@ -54,6 +55,7 @@ pub struct VmConfig {
     pub(crate) implicit_init: bool,
     pub(crate) exec: Exec,
     pub(crate) console: Console,
+    pub(crate) more_consoles: Vec<Console>,
 }
 
 impl Default for VmConfig {
@@ -71,6 +73,7 @@ impl Default for VmConfig {
             implicit_init: true,
             exec: Exec::default(),
             console: Console::default(),
+            more_consoles: Vec::new(),
         }
     }
 }
@@ -163,6 +166,20 @@ impl VmConfig {
         self
     }
 
+    /// Adds a console behind that of [`VmConfig::console`]. Terminals of the guest (`hvc0`, `hvc1`, ...) are
+    /// numbered in order. Its streams cannot be [`ConsoleStream::Pipe`].
+    pub fn add_console(mut self, console: Console) -> Self {
+        self.more_consoles.push(console);
+        self
+    }
+
+    /// Whether the guest's PID 1 is this library's.
+    pub(crate) fn has_our_init(&self) -> bool {
+        // Of several roots the guest keeps the first.
+        let root = self.shares.iter().find(|share| share.is_root());
+        self.implicit_init && root.is_none_or(|root| root.implicit_init)
+    }
+
     /// Checks what can be checked without the host.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.vcpus == 0 || self.vcpus > MAX_CPUS {
@@ -172,6 +189,7 @@ impl VmConfig {
             return Err(ConfigError::field("memory_mib", self.memory_mib, "use 16 to 1048576"));
         }
         self.shares.iter().try_for_each(Share::check)?;
+        self.more_consoles.iter().try_for_each(Console::check_further)?;
         self.exec.check()
     }
 }

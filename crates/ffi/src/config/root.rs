@@ -17,6 +17,8 @@ pub struct Share {
     pub(crate) read_only: bool,
     pub(crate) semantics: Semantics,
     pub(crate) overlay: Vec<OverlayEntry>,
+    /// Gets our init if it is a root and the machine has one.
+    pub(crate) implicit_init: bool,
 }
 
 impl Share {
@@ -37,6 +39,7 @@ impl Share {
             read_only: false,
             semantics: Semantics::default(),
             overlay: Vec::new(),
+            implicit_init: true,
         }
     }
 

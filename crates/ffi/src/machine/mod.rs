@@ -19,7 +19,7 @@ use purlin_vmm_core::bundle::Bundle;
 use purlin_vmm_core::kvm::{KvmVm, OnEnd, VcpuGroup};
 use purlin_vmm_core::memory::{MemoryLayout, alloc};
 
-pub(crate) use console::{Consoles, HostEnds};
+pub(crate) use console::{Consoles, HostEnds, Terminal};
 pub use error::BuildError;
 pub(crate) use shares::ExitReport;
 pub(crate) use slots::Slots;
@@ -68,9 +68,8 @@ impl Machine {
 
         let device_loop = EventLoop::spawn("purlin-devices").map_err(BuildError::host("device thread"))?;
         let report = Arc::new(ExitReport::default());
-        let console::Made { mut consoles, ends, control, device: console, position, names } =
-            console::make(&config.console, &device_loop)?;
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let console::Made { mut consoles, ends, control, before_shares, last, names } =
+            console::make(&config, &device_loop)?;
         let plan = workload::plan(&config, &names)?;
         let file_systems = shares::make(&config, plan.file(), &report)?;
 
@@ -79,17 +78,14 @@ impl Machine {
         let vm = KvmVm::new(ram)?;
         let mut slots = Slots::new(vm.ram().clone());
         slots.attach(&vm, Rng::new(device_loop.handle()).map_err(BuildError::host("/dev/urandom"))?)?;
-        let mut console = Some(console);
-        if position == console::Position::BeforeShares
-            && let Some(device) = console.take()
-        {
-            consoles.flushed.push(slots.attach(&vm, device)?);
+        for console in before_shares {
+            consoles.flushed.push(slots.attach(&vm, console)?);
         }
         for fs in file_systems {
             slots.attach(&vm, fs)?;
         }
-        if let Some(device) = console {
-            consoles.flushed.push(slots.attach(&vm, device)?);
+        if let Some(console) = last {
+            consoles.flushed.push(slots.attach(&vm, console)?);
         }
 
         let mut buses = slots.take_buses();

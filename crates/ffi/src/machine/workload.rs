@@ -30,7 +30,7 @@ pub(super) fn plan(config: &VmConfig, ports: &[&str]) -> Result<Plan, ConfigErro
         Ok(line) => CmdlineError::TooLong { len: line.len(), limit: Limits::default().bytes },
         Err(refused) => refused,
     };
-    if !config.implicit_init || !shares.iter().any(Share::is_root) {
+    if !config.has_our_init() || !shares.iter().any(Share::is_root) {
         return Err(refused.into());
     }
     let mut line = kernel_words(config, ports)?;
@@ -61,7 +61,7 @@ fn kernel_words(config: &VmConfig, ports: &[&str]) -> Result<Cmdline, CmdlineErr
         Some(words) => line.prolog(words)?,
         None => line.prolog(&default_words(!config.jitter_self_test).join(" "))?,
     };
-    if config.implicit_init {
+    if config.has_our_init() {
         line.env(ENV_PORTS, &ports.join(","))?;
     }
     Ok(line)

@@ -21,7 +21,7 @@ pub use command::VmError;
 pub use exit::{ExitReason, VmExit};
 
 use crate::config::VmConfig;
-use crate::machine::{Assembled, BuildError, Hooks, HostEnds, Machine};
+use crate::machine::{Assembled, BuildError, Hooks, HostEnds, Machine, Terminal};
 use events::{Event, EventReceiver, EventSender, channel};
 use supervisor::Supervisor;
 
@@ -73,6 +73,7 @@ pub struct Vm {
     ends: Mutex<HostEnds>,
     console: Option<ConsoleHandle>,
     injector: Option<Injector>,
+    terminals: Vec<Terminal>,
     events: EventSender,
     done: Arc<Done>,
 }
@@ -86,10 +87,11 @@ impl VmConfig {
     /// [`BuildError`]; nothing is left behind.
     pub fn build(self) -> Result<Vm, BuildError> {
         let (events, receiver) = channel().map_err(BuildError::host("event descriptor"))?;
-        let Assembled { machine, ends, control } = Machine::assemble(self, hooks(&events))?;
+        let Assembled { mut machine, ends, control } = Machine::assemble(self, hooks(&events))?;
         Ok(Vm {
             console: machine.consoles.handle.clone(),
             injector: machine.consoles.injector.clone(),
+            terminals: std::mem::take(&mut machine.consoles.terminals),
             life: Mutex::new(Life::Ready(Box::new((machine, control, receiver)))),
             ends: Mutex::new(ends),
             events,
@@ -221,11 +223,26 @@ impl Vm {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).stderr.take()
     }
 
-    /// Tells the guest's console a new size in characters. No-op without a console.
+    /// Tells the guest's first console a new size in characters. No-op without one.
     pub fn resize(&self, columns: u16, rows: u16) {
         if let Some(console) = &self.console {
             console.resize(0, WindowSize { cols: columns, rows });
         }
+    }
+
+    /// Tells every console that is on a host terminal the size this has now. To be called after SIGWINCH.
+    pub fn follow_terminals(&self) {
+        self.terminals.iter().for_each(Terminal::pass_on_size);
+    }
+
+    /// True if a console is on a host terminal.
+    pub(crate) fn has_terminals(&self) -> bool {
+        !self.terminals.is_empty()
+    }
+
+    /// True if a console wants [`Vm::interrupt`].
+    pub(crate) fn takes_interrupts(&self) -> bool {
+        self.injector.is_some()
     }
 
     /// Types Ctrl-C on the guest's console. No-op if the console's input is a terminal, which does so
