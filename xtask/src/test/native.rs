@@ -17,7 +17,7 @@ use super::totals::{self, Libtest, Totals};
 use super::{Options, RIG_PREFIX};
 
 /// The workspace that holds the fuzz targets, and the package in it whose tests replay their corpora.
-const FUZZ_MANIFEST: &str = "fuzz/Cargo.toml";
+const FUZZ_DIR: &str = "fuzz";
 const FUZZ_PACKAGE: &str = "purlin-fuzz-common";
 
 /// nextest ends so when tests failed.
@@ -26,13 +26,15 @@ const TESTS_FAILED: i32 = 100;
 /// Runs them all.
 pub fn all(options: &Options, metadata: &Metadata, guest: &Guest) -> Result<Totals> {
     cargo::need_subcommand("cargo-nextest")?;
+    let root = cargo::workspace();
     let workspace = Nextest { selection: &["--workspace", "--all-features"], options, guest };
-    let mut totals = workspace.run(&metadata.target_dir)?;
+    let mut totals = workspace.run(&root)?;
     totals.skipped += workspace.ignored()?;
-    let fuzz_target_dir = metadata.target_dir.join("fuzz-common");
-    let fuzz_target = format!("--target-dir={}", fuzz_target_dir.display());
-    let fuzz = ["--manifest-path", FUZZ_MANIFEST, "--package", FUZZ_PACKAGE, &fuzz_target];
-    totals += Nextest { selection: &fuzz, options, guest }.run(&fuzz_target_dir)?;
+    let fuzz_target = format!("--target-dir={}", metadata.target_dir.join("fuzz-common").display());
+    let fuzz_dir = root.join(FUZZ_DIR);
+    let manifest = format!("--manifest-path={}", fuzz_dir.join("Cargo.toml").display());
+    let fuzz = [&manifest, "--package", FUZZ_PACKAGE, &fuzz_target];
+    totals += Nextest { selection: &fuzz, options, guest }.run(&fuzz_dir)?;
     totals += documentation(options)?;
     Ok(totals)
 }
@@ -53,9 +55,10 @@ impl Nextest<'_> {
         command
     }
 
-    /// Runs the tests that are not ignored.
-    fn run(&self, target_dir: &Path) -> Result<Totals> {
-        let report = target_dir.join("nextest/xtask/junit.xml");
+    /// Runs the tests that are not ignored, of the workspace in `root`.
+    fn run(&self, root: &Path) -> Result<Totals> {
+        // nextest's store is there whatever the target directory (its `store.dir`).
+        let report = root.join("target/nextest/xtask/junit.xml");
         // A report of an earlier run must not be taken for this one's.
         if report.exists() {
             fs::remove_file(&report)?;
