@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #ifdef __cplusplus
@@ -54,13 +55,51 @@ int32_t krun_init_log(int target_fd, uint32_t level, uint32_t style, uint32_t op
  * libkrunfw.so.5 if that is to be found; if not, krun_start_enter() says so. */
 int32_t krun_create_ctx(void);
 
-/* Forgets a configuration. */
+/* Forgets a configuration. Descriptors it was given stay open. */
 int32_t krun_free_ctx(uint32_t ctx_id);
+
+/* --- What this library has ---------------------------------------------------------------------------------- */
+
+#define KRUN_FEATURE_NET 0
+#define KRUN_FEATURE_BLK 1
+#define KRUN_FEATURE_GPU 2
+#define KRUN_FEATURE_SND 3
+#define KRUN_FEATURE_INPUT 4
+#define KRUN_FEATURE_EFI 5
+#define KRUN_FEATURE_TEE 6
+#define KRUN_FEATURE_AMD_SEV 7
+#define KRUN_FEATURE_INTEL_TDX 8
+#define KRUN_FEATURE_AWS_NITRO 9
+#define KRUN_FEATURE_VIRGL_RESOURCE_MAP2 10
+#define KRUN_FEATURE_INIT_BLOB 11
+
+/* 1: built in. 0: not. -EINVAL: no such feature. The host is not looked at. Calls for a device that is not built in
+ * check their arguments and the context, and answer -ENOTSUP. */
+int32_t krun_has_feature(uint64_t feature);
 
 /* --- Machine ------------------------------------------------------------------------------------------------ */
 
 /* Here the context is looked up first. -EINVAL: num_vcpus or ram_mib is 0. The last call counts. */
 int32_t krun_set_vm_config(uint32_t ctx_id, uint8_t num_vcpus, uint32_t ram_mib);
+
+/* The most vCPUs this host's KVM allows. -EINVAL: KVM cannot be opened. */
+int32_t krun_get_max_vcpus(void);
+
+/* Whether the guest sees VMX or SVM, if the host has it. Off by default. */
+int32_t krun_set_nested_virt(uint32_t ctx_id, bool enabled);
+
+/* 1 if the host's KVM module allows nested guests, else 0. */
+int32_t krun_check_nested_virt(void);
+
+/* Where the IOAPIC is emulated. Stored; the kernel's is used in any case, which a guest cannot tell apart. */
+int32_t krun_split_irqchip(uint32_t ctx_id, bool enable);
+
+/* Checked; machines of this architecture have no SMBIOS table. */
+int32_t krun_set_smbios_oem_strings(uint32_t ctx_id, const char *const oem_strings[]);
+
+/* The user and group to become in krun_start_enter(), before anything but libkrunfw and disks is opened. */
+int32_t krun_setuid(uint32_t ctx_id, uid_t uid);
+int32_t krun_setgid(uint32_t ctx_id, gid_t gid);
 
 /* --- Root directory and shares ------------------------------------------------------------------------------ */
 
@@ -78,6 +117,169 @@ int32_t krun_add_virtiofs2(uint32_t ctx_id, const char *c_tag, const char *c_pat
 int32_t krun_add_virtiofs3(uint32_t ctx_id, const char *c_tag, const char *c_path, uint64_t shm_size,
                            bool read_only);
 
+/* COMPLETE: names and attributes are cached for 5 s. SIMPLIFIED: attributes are not cached. */
+#define KRUN_SEMANTICS_LINUX_COMPLETE 0
+#define KRUN_SEMANTICS_LINUX_SIMPLIFIED 1
+
+/* -EINVAL: semantics is neither. */
+int32_t krun_add_virtiofs4(uint32_t ctx_id, const char *c_tag, const char *c_path, uint64_t shm_size,
+                           bool read_only, uint32_t semantics);
+
+/* Adds a read-only file that exists only in memory to the first share of this tag. It hides a host file of the same
+ * name and is found by name, but not listed. Parents must have been added as directories. one_shot: the name
+ * vanishes when it was looked up once. The data is copied. A path that is added again replaces the earlier entry.
+ * -EINVAL: the path does not end in a name; data is NULL and data_len is not 0. -ENOENT: no such context, share or
+ * parent. -ENOTDIR: a parent is a file. -ENOMEM: no memory for the copy. */
+int32_t krun_fs_add_overlay_file(uint32_t ctx_id, const char *fs_tag, const char *path, const uint8_t *data,
+                                 size_t data_len, uint32_t mode, bool one_shot);
+
+/* Adds an empty directory likewise. */
+int32_t krun_fs_add_overlay_dir(uint32_t ctx_id, const char *fs_tag, const char *path, uint32_t mode);
+
+/* Does nothing: always -EINVAL. */
+int32_t krun_set_mapped_volumes(uint32_t ctx_id, const char *const mapped_volumes[]);
+
+/* Roots added from here on do not get /init.krun, this library's PID 1; those added before keep it. */
+int32_t krun_disable_implicit_init(uint32_t ctx_id);
+
+/* The bytes of that program, which stay where they are. -EINVAL: a pointer is NULL. */
+int32_t krun_get_default_init(const uint8_t **data_out, size_t *len_out);
+
+/* --- Disks: not built in ------------------------------------------------------------------------------------ */
+
+#define KRUN_DISK_FORMAT_RAW 0
+#define KRUN_DISK_FORMAT_QCOW2 1
+#define KRUN_DISK_FORMAT_VMDK 2
+
+#define KRUN_SYNC_NONE 0
+#define KRUN_SYNC_RELAXED 1
+#define KRUN_SYNC_FULL 2
+
+int32_t krun_add_disk(uint32_t ctx_id, const char *block_id, const char *disk_path, bool read_only);
+int32_t krun_add_disk2(uint32_t ctx_id, const char *block_id, const char *disk_path, uint32_t disk_format,
+                       bool read_only);
+/* -EINVAL: disk_format or sync_mode is not known. */
+int32_t krun_add_disk3(uint32_t ctx_id, const char *block_id, const char *disk_path, uint32_t disk_format,
+                       bool read_only, bool direct_io, uint32_t sync_mode);
+int32_t krun_set_root_disk(uint32_t ctx_id, const char *disk_path);
+int32_t krun_set_data_disk(uint32_t ctx_id, const char *disk_path);
+
+/* -EINVAL: there is a share tagged KRUN_FS_ROOT_TAG, or no disk. */
+int32_t krun_set_root_disk_remount(uint32_t ctx_id, const char *device, const char *fstype, const char *options);
+
+/* --- Network devices: not built in -------------------------------------------------------------------------- */
+
+#define NET_FEATURE_CSUM 1 << 0
+#define NET_FEATURE_GUEST_CSUM 1 << 1
+#define NET_FEATURE_GUEST_TSO4 1 << 7
+#define NET_FEATURE_GUEST_TSO6 1 << 8
+#define NET_FEATURE_GUEST_UFO 1 << 10
+#define NET_FEATURE_HOST_TSO4 1 << 11
+#define NET_FEATURE_HOST_TSO6 1 << 12
+#define NET_FEATURE_HOST_UFO 1 << 14
+
+#define COMPAT_NET_FEATURES                                                                                          \
+	NET_FEATURE_CSUM | NET_FEATURE_GUEST_CSUM | NET_FEATURE_GUEST_TSO4 | NET_FEATURE_GUEST_UFO |                 \
+		NET_FEATURE_HOST_TSO4 | NET_FEATURE_HOST_UFO
+
+#define NET_FLAG_VFKIT (1 << 0)
+#define NET_FLAG_DHCP_CLIENT (1 << 1)
+
+/* Exactly one of c_path and fd (negative: none). c_mac: six bytes. -EINVAL otherwise, and for features or flags other
+ * than those above; NET_FLAG_VFKIT is for datagrams only. */
+int32_t krun_add_net_unixstream(uint32_t ctx_id, const char *c_path, int fd, uint8_t *const c_mac, uint32_t features,
+                                uint32_t flags);
+int32_t krun_add_net_unixgram(uint32_t ctx_id, const char *c_path, int fd, uint8_t *const c_mac, uint32_t features,
+                              uint32_t flags);
+/* -EINVAL as well: a name of more than 15 bytes, or GUEST_TSO4, GUEST_TSO6 or GUEST_UFO without GUEST_CSUM. */
+int32_t krun_add_net_tap(uint32_t ctx_id, char *c_tap_name, uint8_t *const c_mac, uint32_t features, uint32_t flags);
+int32_t krun_set_passt_fd(uint32_t ctx_id, int fd);
+int32_t krun_set_gvproxy_path(uint32_t ctx_id, char *c_path);
+int32_t krun_set_net_mac(uint32_t ctx_id, uint8_t *const c_mac);
+
+/* --- Sockets between guest and host: not built in ----------------------------------------------------------- */
+
+#define KRUN_TSI_HIJACK_INET (1 << 0)
+#define KRUN_TSI_HIJACK_UNIX (1 << 1)
+
+/* There is no implicit device in this build, either way. */
+int32_t krun_disable_implicit_vsock(uint32_t ctx_id);
+
+/* -EEXIST: krun_disable_implicit_vsock() was not called before. */
+int32_t krun_add_vsock(uint32_t ctx_id, uint32_t tsi_features);
+
+/* -ENODEV: after krun_disable_implicit_vsock(). listen: -EEXIST if the path exists. */
+int32_t krun_add_vsock_port(uint32_t ctx_id, uint32_t port, const char *c_filepath);
+int32_t krun_add_vsock_port2(uint32_t ctx_id, uint32_t port, const char *c_filepath, bool listen);
+
+/* "HOST:GUEST" each, no port twice on a side (-EINVAL). NULL: as if not called. An empty list exposes no port, which
+ * this build does not do anyway. -ENODEV: as above. */
+int32_t krun_set_port_map(uint32_t ctx_id, const char *const port_map[]);
+
+/* --- Consoles ----------------------------------------------------------------------------------------------- */
+
+/* A context has an implicit console on descriptors 0, 1 and 2. A stream that is a terminal is the guest's console
+ * (/dev/hvcN), in raw mode while the machine runs; any other is a port of its own that the guest's init gives to the
+ * workload, and what the kernel prints then goes to the log. A new size of a terminal is passed on. SIGINT is passed
+ * on as Ctrl-C if input is not a terminal. Descriptors are copied, and their flags not changed. */
+
+/* No implicit console. */
+int32_t krun_disable_implicit_console(uint32_t ctx_id);
+
+/* All output of the implicit console, the workload's included, goes to this file, which is created or truncated at
+ * start; there is no input then. -EINVAL: called before. */
+int32_t krun_set_console_output(uint32_t ctx_id, const char *c_filepath);
+
+/* Replaces the first console= of the kernel's command line and those like it, or adds one. */
+int32_t krun_set_kernel_console(uint32_t ctx_id, const char *console_id);
+
+/* Adds a console with the rules above on other descriptors, negative ones being absent. At start, one that is not
+ * open is -EINVAL. */
+int32_t krun_add_virtio_console_default(uint32_t ctx_id, int input_fd, int output_fd, int err_fd);
+
+/* Adds a console for the calls below and returns its id. Without a port, start is -EINVAL. */
+int32_t krun_add_virtio_console_multiport(uint32_t ctx_id);
+
+/* Adds a terminal (name NULL: ""). -ENOTTY: it is none. -EINVAL: no such console. */
+int32_t krun_add_console_port_tty(uint32_t ctx_id, uint32_t console_id, const char *name, int tty_fd);
+
+/* Adds a stream of bytes; a negative descriptor is an absent direction. */
+int32_t krun_add_console_port_inout(uint32_t ctx_id, uint32_t console_id, const char *name, int input_fd,
+                                    int output_fd);
+
+/* --- GPU, display, input, sound: never built in ------------------------------------------------------------- */
+
+#define VIRGLRENDERER_USE_EGL 1 << 0
+#define VIRGLRENDERER_THREAD_SYNC 1 << 1
+#define VIRGLRENDERER_USE_GLX 1 << 2
+#define VIRGLRENDERER_USE_SURFACELESS 1 << 3
+#define VIRGLRENDERER_USE_GLES 1 << 4
+#define VIRGLRENDERER_USE_EXTERNAL_BLOB 1 << 5
+#define VIRGLRENDERER_VENUS 1 << 6
+#define VIRGLRENDERER_NO_VIRGL 1 << 7
+#define VIRGLRENDERER_USE_ASYNC_FENCE_CB 1 << 8
+#define VIRGLRENDERER_RENDER_SERVER 1 << 9
+#define VIRGLRENDERER_DRM 1 << 10
+
+/* Accepted without effect, for clients that ask in any case. -EINVAL: render_server_fd is negative. */
+int32_t krun_set_gpu_options(uint32_t ctx_id, uint32_t virgl_flags);
+int32_t krun_set_gpu_options2(uint32_t ctx_id, uint32_t virgl_flags, uint64_t shm_size);
+int32_t krun_set_gpu_render_server_fd(uint32_t ctx_id, int32_t render_server_fd);
+int32_t krun_set_snd_device(uint32_t ctx_id, bool enable);
+
+#define KRUN_MAX_DISPLAYS 16
+
+/* -ENOTSUP, whatever the arguments are. */
+int32_t krun_set_display_backend(uint32_t ctx_id, const void *display_backend, size_t backend_size);
+int32_t krun_add_display(uint32_t ctx_id, uint32_t width, uint32_t height);
+int32_t krun_display_set_edid(uint32_t ctx_id, uint32_t display_id, const uint8_t *edid_blob, size_t blob_size);
+int32_t krun_display_set_dpi(uint32_t ctx_id, uint32_t display_id, uint32_t dpi);
+int32_t krun_display_set_physical_size(uint32_t ctx_id, uint32_t display_id, uint16_t width_mm, uint16_t height_mm);
+int32_t krun_display_set_refresh_rate(uint32_t ctx_id, uint32_t display_id, uint32_t refresh_rate);
+int krun_add_input_device(uint32_t ctx_id, const void *config_backend, size_t config_backend_size,
+                          const void *events_backend, size_t events_backend_size);
+int krun_add_input_device_fd(uint32_t ctx_id, int input_fd);
+
 /* --- What runs in the guest --------------------------------------------------------------------------------- */
 
 /* exec_path: path in the guest. argv: the arguments after argument 0, which is exec_path; NULL: none. envp: the
@@ -93,13 +295,22 @@ int32_t krun_set_workdir(uint32_t ctx_id, const char *workdir_path);
 /* Resource limits in the guest: "<number>=<soft>:<hard>", the number as Linux counts (7 is RLIMIT_NOFILE). */
 int32_t krun_set_rlimits(uint32_t ctx_id, const char *const rlimits[]);
 
-/* --- Start -------------------------------------------------------------------------------------------------- */
+/* --- Start and end ------------------------------------------------------------------------------------------ */
 
 /* Runs the machine and ends this process, by _exit(), with the exit code of the guest's workload. Returns only if
  * the machine cannot be started, and then never 0; the context is gone in any case.
  * -ENOENT: no such context, libkrunfw is missing, a shared directory is missing, no /dev/kvm. -EACCES, -ENODEV,
  * -EBUSY, -ENOMEM, ...: what KVM answered. -EINVAL: anything else. krun_get_last_error() and the log say more. */
 int32_t krun_start_enter(uint32_t ctx_id);
+
+/* An event descriptor, to be taken before krun_start_enter(): writing to it (8 bytes, a number that is not 0) asks the
+ * guest to end. Its init sends SIGTERM to the workload and, 10 s later, SIGKILL; 5 s after that the guest is killed
+ * (exit code 137). Every call returns the same descriptor; it is closed with the context. */
+int32_t krun_get_shutdown_eventfd(uint32_t ctx_id);
+
+/* Extension. A guest may end without having told an exit code: a kernel panic, an init that is not this library's.
+ * By default that gives 0, as with libkrun (1 if a processor could not go on); with enable it gives 125. */
+int32_t krun_set_report_guest_failure(uint32_t ctx_id, bool enable);
 
 #ifdef __cplusplus
 }

@@ -2,19 +2,35 @@
 
 use std::ffi::OsString;
 
+use purlin_vmm_core::boot::cmdline::default_words;
 use purlin_vmm_core::bundle::{Bundle, BundleError};
+use vmm_sys_util::eventfd::EventFd;
 
+use super::console::{ConsoleCalls, with_console};
+use super::guard::Failure;
+use super::user::User;
 use crate::config::{Exec, Share, VmConfig};
 
-/// A virtual machine as C calls describe it, until it is started. Plain data but for the kernel's library.
+/// A virtual machine as C calls describe it, until it is started. Plain data but for the kernel's library and
+/// the event it can be stopped with.
 pub(super) struct Context {
     /// libkrunfw, loaded when the context was made: its caller may start the machine in another mount
     /// namespace, where the library is not to be found.
     pub firmware: Result<Bundle, BundleError>,
     pub vcpus: u8,
     pub ram_mib: u32,
+    pub nested: bool,
+    pub split_irqchip: bool,
+    /// Whether roots that are added get our init.
+    pub implicit_init: bool,
     pub shares: Vec<Share>,
     pub exec: ExecCalls,
+    pub consoles: ConsoleCalls,
+    pub vsock_disabled: bool,
+    pub user: User,
+    pub shutdown: Option<EventFd>,
+    /// Whether a guest that ends without a status gives another code than 0.
+    pub report_guest_failure: bool,
 }
 
 /// The program and its surroundings, set by several calls.
@@ -30,16 +46,48 @@ pub(super) struct ExecCalls {
 
 impl Context {
     pub fn new(firmware: Result<Bundle, BundleError>) -> Self {
-        Context { firmware, vcpus: 1, ram_mib: 128, shares: Vec::new(), exec: ExecCalls::default() }
+        Context {
+            firmware,
+            vcpus: 1,
+            ram_mib: 128,
+            nested: false,
+            split_irqchip: false,
+            implicit_init: true,
+            shares: Vec::new(),
+            exec: ExecCalls::default(),
+            consoles: ConsoleCalls::default(),
+            vsock_disabled: false,
+            user: User::default(),
+            shutdown: None,
+            report_guest_failure: false,
+        }
     }
 
-    /// The machine described, but for its console.
-    pub fn into_config(self) -> Result<VmConfig, BundleError> {
-        let config = VmConfig::new()
+    /// Adds a share, with what was said of roots before.
+    pub fn add_share(&mut self, mut share: Share) {
+        share.implicit_init = self.implicit_init;
+        self.shares.push(share);
+    }
+
+    /// The machine described, but for its consoles.
+    pub fn into_config(self) -> Result<VmConfig, Failure> {
+        if self.split_irqchip {
+            log::info!("the IOAPIC is emulated by the kernel, although a split one was asked for");
+        }
+        let firmware = self.firmware.map_err(|e| {
+            // Not to the log alone: nobody may have asked for one, and this is what goes wrong first.
+            eprintln!("libkrun: {e}");
+            Failure::new(libc::ENOENT, e.to_string())
+        })?;
+        let mut config = VmConfig::new()
             .vcpus(self.vcpus.into())
             .memory_mib(self.ram_mib.into())
-            .opened_bundle(self.firmware?)
+            .nested_virtualization(self.nested)
+            .opened_bundle(firmware)
             .exec(self.exec.into_exec());
+        if let Some(console) = &self.consoles.kernel {
+            config = config.cmdline(with_console(&default_words(true).join(" "), console)?);
+        }
         Ok(self.shares.into_iter().fold(config, VmConfig::share))
     }
 }

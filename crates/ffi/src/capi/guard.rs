@@ -25,6 +25,16 @@ impl Failure {
         Failure { errno, text: text.into() }
     }
 
+    /// The host refuses something.
+    pub fn host(what: &str, e: &std::io::Error) -> Self {
+        Self::new(e.raw_os_error().unwrap_or(libc::EIO), format!("{what}: {e}"))
+    }
+
+    /// A device this library does not have yet.
+    pub fn not_built(device: &str) -> Self {
+        Self::new(libc::ENOTSUP, format!("this build has no {device}"))
+    }
+
     pub fn invalid(text: impl Into<String>) -> Self {
         Self::new(libc::EINVAL, text)
     }

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::mem::ManuallyDrop;
-use std::os::fd::{BorrowedFd, FromRawFd};
+use std::os::fd::FromRawFd;
 use std::sync::{PoisonError, RwLock};
 
 use env_logger::{Builder, Env, Logger, Target};
 use log::{LevelFilter, Log, Metadata, Record};
 
+use super::descriptors::is_open;
 use super::guard::{Failure, done};
 
 const AUTO: &str = "auto";
@@ -90,10 +91,8 @@ struct Descriptor(ManuallyDrop<File>);
 
 impl Descriptor {
     fn new(fd: i32) -> Result<Self, Failure> {
-        // SAFETY: the descriptor is only looked at, and that it may not exist is what is found out.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-        if let Err(e) = rustix::io::fcntl_getfd(borrowed) {
-            return Err(Failure::new(libc::EBADF, format!("target_fd: {fd}: {e}")));
+        if !is_open(fd) {
+            return Err(Failure::new(libc::EBADF, format!("target_fd: {fd} is not open")));
         }
         // SAFETY: the descriptor is open, and the caller gives it away with this call.
         Ok(Descriptor(ManuallyDrop::new(unsafe { File::from_raw_fd(fd) })))

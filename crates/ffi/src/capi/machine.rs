@@ -1,6 +1,9 @@
-//! Processors and memory.
+//! Processors, memory, and what surrounds them.
 
-use super::guard::{Failure, done};
+use kvm_ioctls::Kvm;
+
+use super::guard::{Failure, call, done};
+use super::pointers::{CBool, CTextList};
 use super::table;
 
 /// Number of vCPUs and MiB of RAM. Here the context comes before the arguments.
@@ -19,4 +22,64 @@ pub extern "C" fn krun_set_vm_config(ctx_id: u32, num_vcpus: u8, ram_mib: u32) -
             Ok(())
         })
     })
+}
+
+/// The most vCPUs this host's KVM allows.
+#[unsafe(no_mangle)]
+pub extern "C" fn krun_get_max_vcpus() -> i32 {
+    call(|| {
+        let kvm = Kvm::new().map_err(|e| Failure::invalid(format!("/dev/kvm: {e}")))?;
+        Ok(i32::try_from(kvm.get_max_vcpus()).unwrap_or(i32::MAX))
+    })
+}
+
+/// Whether the guest sees the host's virtualization extensions.
+#[unsafe(no_mangle)]
+pub extern "C" fn krun_set_nested_virt(ctx_id: u32, enabled: CBool) -> i32 {
+    done(|| table::update(ctx_id, |context| context.nested = enabled != 0))
+}
+
+/// 1 if the host's KVM lets guests have guests, else 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn krun_check_nested_virt() -> i32 {
+    call(|| {
+        let modules = ["kvm_intel", "kvm_amd"];
+        let nested = modules.iter().any(|module| {
+            let path = format!("/sys/module/{module}/parameters/nested");
+            std::fs::read_to_string(path).is_ok_and(|text| is_on(&text))
+        });
+        Ok(nested.into())
+    })
+}
+
+/// A module parameter of type bool, or of type int as before Linux 5.
+fn is_on(parameter: &str) -> bool {
+    matches!(parameter.trim(), "1" | "Y" | "y")
+}
+
+/// Where the IOAPIC is emulated. The guest cannot tell, so the kernel's is used in any case.
+#[unsafe(no_mangle)]
+pub extern "C" fn krun_split_irqchip(ctx_id: u32, enable: CBool) -> i32 {
+    done(|| table::update(ctx_id, |context| context.split_irqchip = enable != 0))
+}
+
+/// OEM strings of a table that machines of this architecture do not have (nor do libkrun's).
+#[unsafe(no_mangle)]
+pub extern "C" fn krun_set_smbios_oem_strings(ctx_id: u32, oem_strings: CTextList) -> i32 {
+    done(|| {
+        oem_strings.required("oem_strings")?;
+        table::update(ctx_id, |_| ())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn module_parameters() {
+        for (text, on) in
+            [("1\n", true), ("Y\n", true), ("y", true), ("N\n", false), ("0", false), ("", false)]
+        {
+            assert_eq!(super::is_on(text), on, "{text:?}");
+        }
+    }
 }

@@ -13,15 +13,27 @@
 //! - nothing but `krun_create_ctx` (which loads libkrunfw) and `krun_start_enter` touches the host, unless
 //!   its documentation says so, and only `krun_start_enter` starts threads.
 
+mod console;
 mod context;
+mod descriptors;
+mod disk;
 mod exec;
+mod exit;
+mod features;
 mod fs;
+mod graphics;
 mod guard;
+mod init;
 mod lifecycle;
 mod logger;
 mod machine;
+mod net;
+mod overlay;
 mod pointers;
+mod shutdown;
 mod signals;
 mod start;
 mod stdio;
 mod table;
+mod user;
+mod vsock;

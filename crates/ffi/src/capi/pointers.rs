@@ -64,6 +64,69 @@ impl CTextList {
     }
 }
 
+/// `const uint8_t *` with a length of its own.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct CBytes(*const u8);
+
+impl CBytes {
+    /// A copy of `len` bytes; NULL only for none.
+    pub(super) fn copy(self, name: &str, len: usize) -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        if len == 0 {
+            return Ok(bytes);
+        }
+        if self.0.is_null() {
+            return Err(Failure::invalid(format!("{name}: NULL, with a length of {len}")));
+        }
+        if isize::try_from(len).is_err() {
+            return Err(Failure::invalid(format!("{name}: a length of {len}")));
+        }
+        if bytes.try_reserve_exact(len).is_err() {
+            return Err(Failure::new(libc::ENOMEM, format!("{name}: no memory for {len} bytes")));
+        }
+        // SAFETY: not NULL, so the caller promises `len` bytes that are not changed during the call; `len` is
+        // not above isize::MAX.
+        bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(self.0, len) });
+        Ok(bytes)
+    }
+}
+
+/// `uint8_t *` to the six bytes of an Ethernet address.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct CMac(*const [u8; 6]);
+
+impl CMac {
+    /// The address.
+    pub(super) fn required(self, name: &str) -> Result<[u8; 6], Failure> {
+        if self.0.is_null() {
+            return Err(Failure::invalid(format!("{name}: NULL")));
+        }
+        // SAFETY: not NULL, so the caller promises six bytes; bytes have no alignment.
+        Ok(unsafe { self.0.read() })
+    }
+}
+
+/// A place for a result.
+#[repr(transparent)]
+pub struct COut<T>(*mut T);
+
+impl<T> COut<T> {
+    /// Fails if it is NULL.
+    pub(super) fn check(&self, name: &str) -> Result<(), Failure> {
+        if self.0.is_null() { Err(Failure::invalid(format!("{name}: NULL"))) } else { Ok(()) }
+    }
+
+    /// Stores the result; nothing happens for NULL.
+    pub(super) fn store(self, value: T) {
+        if !self.0.is_null() {
+            // SAFETY: not NULL, so the caller promises an aligned place for a `T` that nobody else uses now.
+            unsafe { self.0.write(value) }
+        }
+    }
+}
+
 /// A C99 `_Bool`: any value but 0 is true.
 pub(super) type CBool = u8;
 
@@ -99,6 +162,29 @@ mod tests {
         assert_eq!((bad.errno, bad.text.as_str()), (libc::EINVAL, "argv[1]: not UTF-8 from byte 0 on"));
         assert_eq!(CTextList(ptr::null()).optional("argv").unwrap(), None);
         assert_eq!(CTextList(ptr::null()).required("argv").unwrap_err().errno, libc::EINVAL);
+    }
+
+    #[test]
+    fn bytes() {
+        let data = [1, 2, 3];
+        assert_eq!(CBytes(data.as_ptr()).copy("data", 3).unwrap(), data);
+        assert_eq!(CBytes(ptr::null()).copy("data", 0).unwrap(), Vec::<u8>::new());
+        assert_eq!(CBytes(ptr::null()).copy("data", 1).unwrap_err().errno, libc::EINVAL);
+        assert_eq!(CBytes(data.as_ptr()).copy("data", usize::MAX).unwrap_err().errno, libc::EINVAL);
+        assert_eq!(CBytes(data.as_ptr()).copy("data", isize::MAX as usize).unwrap_err().errno, libc::ENOMEM);
+        assert_eq!(CMac(&[1, 2, 3, 4, 5, 6]).required("mac").unwrap(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(CMac(ptr::null()).required("mac").unwrap_err().errno, libc::EINVAL);
+    }
+
+    #[test]
+    fn results() {
+        let mut place = 0;
+        assert!(COut(&mut place).check("out").is_ok());
+        COut(&mut place).store(7);
+        assert_eq!(place, 7);
+        let null = COut::<i32>(ptr::null_mut());
+        assert_eq!(null.check("out").unwrap_err().errno, libc::EINVAL);
+        null.store(7);
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use purlin_devices::virtio::fs::FsConfigError;
 use rustix::thread::set_name;
 
+use super::console::Added;
 use super::guard::{Failure, call};
-use super::signals;
 use super::stdio::Stdio;
-use super::table;
-use crate::config::ConfigError;
+use super::{exit, shutdown, signals, table};
+use crate::config::{ConfigError, Console, VmConfig};
 use crate::machine::BuildError;
-use crate::vm::{VmError, VmExit};
+use crate::vm::VmError;
 
 /// Starts the machine and ends the process with the guest's exit code. Returns only if the machine cannot
 /// be started; the context is gone then, too.
@@ -23,9 +23,7 @@ pub extern "C" fn krun_start_enter(ctx_id: u32) -> i32 {
             log::error!("the virtual machine is not started: {}", failure.text);
             failure
         };
-        let exit = run(ctx_id).map_err(failed)?;
-        log::info!("{exit:?}: {}", exit.reason);
-        end_process(exit.code)
+        end_process(run(ctx_id).map_err(failed)?)
     })
 }
 
@@ -41,21 +39,32 @@ fn name_thread() {
     }
 }
 
-fn run(ctx_id: u32) -> Result<VmExit, Failure> {
-    let context = table::take(ctx_id)?;
+fn run(ctx_id: u32) -> Result<i32, Failure> {
+    let mut context = table::take(ctx_id)?;
     let mut stdio = Stdio::capture()?;
-    let config = context.into_config().map_err(|e| {
-        // Not to the log alone: nobody may have asked for one, and this is what goes wrong first.
-        eprintln!("libkrun: {e}");
-        Failure::new(libc::ENOENT, e.to_string())
-    })?;
-    let pipes = signals::BlockedPipe::new();
-    let vm = Arc::new(config.console(stdio.console()).build()?);
+    let added = context.consoles.added.iter().map(Added::open).collect::<Result<Vec<_>, _>>()?;
+    let implicit = match context.consoles.output.take() {
+        _ if context.consoles.implicit_disabled => Console::Disabled,
+        Some(path) => Console::file(path),
+        None => stdio.console(),
+    };
+    stdio.occupy()?;
+    let report_failure = context.report_guest_failure;
+    let shutdown = context.shutdown.take();
+    let user = std::mem::take(&mut context.user);
+    let config = added.into_iter().fold(context.into_config()?.console(implicit), VmConfig::add_console);
+    user.become_it()?;
+
+    let _pipes = signals::BlockedPipe::new();
+    let vm = Arc::new(config.build()?);
     vm.start()?;
     signals::relay(&vm);
+    if let Some(event) = shutdown {
+        shutdown::relay(&vm, event);
+    }
     let exit = vm.wait()?;
-    drop(pipes);
-    Ok(exit)
+    log::info!("exit code {}: {}", exit.code, exit.reason);
+    Ok(exit::code(&exit, report_failure))
 }
 
 /// The only place of this library that ends a process; that it does is the contract of `krun_start_enter`.

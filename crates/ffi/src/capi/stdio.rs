@@ -7,25 +7,30 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use super::guard::Failure;
 use crate::config::{Console, ConsoleStream};
 
-/// Descriptors 0, 1 and 2: copies of those that are open.
-///
-/// The closed ones are occupied while this lives: otherwise a device's descriptor would get such a number,
-/// and what somebody prints would go to the device.
+/// Copies of those of the descriptors 0, 1 and 2 that are open.
 pub(super) struct Stdio {
     streams: [Option<OwnedFd>; 3],
-    _occupied: Vec<File>,
+    occupied: Vec<File>,
 }
 
 impl Stdio {
     /// To be called before anything is opened.
     pub fn capture() -> Result<Self, Failure> {
-        let failed = |e: io::Error| Failure::invalid(format!("standard streams: {e}"));
-        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-        let streams = [copy(stdin.as_fd()), copy(stdout.as_fd()), copy(stderr.as_fd())];
-        let [stdin, stdout, stderr] = streams;
-        let streams = [stdin.map_err(failed)?, stdout.map_err(failed)?, stderr.map_err(failed)?];
-        let occupied = occupy().map_err(failed)?;
-        Ok(Stdio { streams, _occupied: occupied })
+        let [stdin, stdout, stderr] =
+            [copy(io::stdin().as_fd()), copy(io::stdout().as_fd()), copy(io::stderr().as_fd())];
+        Ok(Stdio { streams: [stdin?, stdout?, stderr?], occupied: Vec::new() })
+    }
+
+    /// Occupies the closed ones while this lives: otherwise a device's descriptor would get such a number,
+    /// and what somebody prints would go to the device.
+    pub fn occupy(&mut self) -> Result<(), Failure> {
+        loop {
+            let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(failed)?;
+            if null.as_raw_fd() > 2 {
+                return Ok(());
+            }
+            self.occupied.push(null);
+        }
     }
 
     /// The implicit console on these streams.
@@ -37,22 +42,14 @@ impl Stdio {
 }
 
 /// A copy, numbered from 3 on; none of a closed descriptor.
-fn copy(fd: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+fn copy(fd: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Failure> {
     match fd.try_clone_to_owned() {
         Ok(fd) => Ok(Some(fd)),
         Err(e) if e.raw_os_error() == Some(libc::EBADF) => Ok(None),
-        Err(e) => Err(e),
+        Err(e) => Err(failed(e)),
     }
 }
 
-/// Opens `/dev/null` until the numbers 0 to 2 are in use.
-fn occupy() -> io::Result<Vec<File>> {
-    let mut files = Vec::new();
-    loop {
-        let file = OpenOptions::new().read(true).write(true).open("/dev/null")?;
-        if file.as_raw_fd() > 2 {
-            return Ok(files);
-        }
-        files.push(file);
-    }
+fn failed(e: io::Error) -> Failure {
+    Failure::invalid(format!("standard streams: {e}"))
 }

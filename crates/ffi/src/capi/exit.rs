@@ -1,0 +1,49 @@
+//! From how a guest ended to the exit code of the process.
+
+use super::guard::done;
+use super::pointers::CBool;
+use super::table;
+use crate::vm::{ExitReason, VmExit};
+
+/// Whether a guest that ends without having reported a status gives 125, and not 0 as with libkrun.
+#[unsafe(no_mangle)]
+pub extern "C" fn krun_set_report_guest_failure(ctx_id: u32, enable: CBool) -> i32 {
+    done(|| table::update(ctx_id, |context| context.report_guest_failure = enable != 0))
+}
+
+/// What the guest reported counts. Without a report libkrun's rules are: 0 for a guest that restarts or
+/// halts, which is how a system without our init ends well; 1 if a processor could not go on.
+pub(super) fn code(exit: &VmExit, report_failure: bool) -> i32 {
+    if report_failure {
+        return exit.code;
+    }
+    match exit.reason {
+        ExitReason::GuestReset | ExitReason::GuestHalted => 0,
+        ExitReason::Failed(_) => 1,
+        _ => exit.code,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table() {
+        let failed = || ExitReason::SetupFailed("no such file".into());
+        let table = [
+            (7, ExitReason::Exited, 7, 7),
+            (0, ExitReason::Exited, 0, 0),
+            (143, ExitReason::Stopped, 143, 143),
+            (127, failed(), 127, 127),
+            (125, ExitReason::GuestReset, 0, 125),
+            (125, ExitReason::GuestHalted, 0, 125),
+            (125, ExitReason::Failed("triple fault".into()), 1, 125),
+            (137, ExitReason::Killed, 137, 137),
+        ];
+        for (vm, reason, stock, reported) in table {
+            let exit = VmExit { code: vm, reason };
+            assert_eq!((code(&exit, false), code(&exit, true)), (stock, reported), "{exit:?}");
+        }
+    }
+}
