@@ -29,8 +29,8 @@ pub(super) struct Context {
     pub vsock_disabled: bool,
     pub user: User,
     pub shutdown: Option<EventFd>,
-    /// Whether a guest that ends without a status gives another code than 0.
-    pub report_guest_failure: bool,
+    /// Whether a guest that ends without a status gives another code than 0, if the caller said so.
+    pub report_guest_failure: Option<bool>,
 }
 
 /// The program and its surroundings, set by several calls.
@@ -59,7 +59,7 @@ impl Context {
             vsock_disabled: false,
             user: User::default(),
             shutdown: None,
-            report_guest_failure: false,
+            report_guest_failure: None,
         }
     }
 
@@ -67,6 +67,13 @@ impl Context {
     pub fn add_share(&mut self, mut share: Share) {
         share.implicit_init = self.implicit_init;
         self.shares.push(share);
+    }
+
+    /// Whether a guest that ends without a status has failed. One with our init always leaves a status if its
+    /// workload ran; a system with an init of its own ends well without.
+    pub fn missing_status_is_failure(&self) -> bool {
+        let ours = || self.shares.iter().find(|share| share.is_root()).is_some_and(|root| root.implicit_init);
+        self.report_guest_failure.unwrap_or_else(ours)
     }
 
     /// The machine described, but for its consoles.

@@ -5,10 +5,11 @@ use super::pointers::CBool;
 use super::table;
 use crate::vm::{ExitReason, VmExit};
 
-/// Whether a guest that ends without having reported a status gives 125, and not 0 as with libkrun.
+/// Whether a guest that ends without having reported a status gives 125, and not 0 as with libkrun. Unless
+/// this is called, it does if the root has this library's init, which reports one for every workload it ran.
 #[unsafe(no_mangle)]
 pub extern "C" fn krun_set_report_guest_failure(ctx_id: u32, enable: CBool) -> i32 {
-    done(|| table::update(ctx_id, |context| context.report_guest_failure = enable != 0))
+    done(|| table::update(ctx_id, |context| context.report_guest_failure = Some(enable != 0)))
 }
 
 /// What the guest reported counts. Without a report libkrun's rules are: 0 for a guest that restarts or

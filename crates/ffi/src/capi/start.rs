@@ -49,7 +49,7 @@ fn run(ctx_id: u32) -> Result<i32, Failure> {
         None => stdio.console(),
     };
     stdio.occupy()?;
-    let report_failure = context.report_guest_failure;
+    let report_failure = context.missing_status_is_failure();
     let shutdown = context.shutdown.take();
     let user = std::mem::take(&mut context.user);
     let config = added.into_iter().fold(context.into_config()?.console(implicit), VmConfig::add_console);
