@@ -309,7 +309,8 @@ int32_t krun_start_enter(uint32_t ctx_id);
 int32_t krun_get_shutdown_eventfd(uint32_t ctx_id);
 
 /* Extension. A guest may end without having told an exit code: a kernel panic, an init that is not this library's.
- * By default that gives 0, as with libkrun (1 if a processor could not go on); with enable it gives 125. */
+ * With enable that gives exit code 125, without 0, as with libkrun (1 if a processor could not go on). If this is not called:
+ * 125 if the root has this library's init, which tells a code for every workload that ran, else 0. */
 int32_t krun_set_report_guest_failure(uint32_t ctx_id, bool enable);
 
 #ifdef __cplusplus
