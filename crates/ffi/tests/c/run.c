@@ -1,0 +1,46 @@
+/* run [stdin|stdout|stderr|report|accept|no-init|log|fork|user]... DIRECTORY: starts a machine on a directory, with
+ * some streams closed, with krun_set_report_guest_failure(), without our init, in a child of the process that made the
+ * context, or after a change of the user. */
+#include <fcntl.h>
+#include <sys/wait.h>
+
+#include "check.h"
+
+int main(int argc, char **argv)
+{
+	int32_t ctx = krun_create_ctx();
+	int in_child = 0, status;
+
+	for (int i = 1; i < argc - 1; i++) {
+		if (strcmp(argv[i], "report") == 0)
+			CHECK(krun_set_report_guest_failure(ctx, true), 0);
+		if (strcmp(argv[i], "accept") == 0)
+			CHECK(krun_set_report_guest_failure(ctx, false), 0);
+		if (strcmp(argv[i], "no-init") == 0)
+			CHECK(krun_disable_implicit_init(ctx), 0);
+		if (strcmp(argv[i], "log") == 0)
+			CHECK(krun_set_log_level(KRUN_LOG_LEVEL_INFO), 0);
+		if (strcmp(argv[i], "user") == 0) {
+			CHECK(krun_setgid(ctx, getgid()), 0);
+			CHECK(krun_setuid(ctx, getuid()), 0);
+		}
+		if (strcmp(argv[i], "stdin") == 0)
+			close(0);
+		if (strcmp(argv[i], "stdout") == 0)
+			close(1);
+		if (strcmp(argv[i], "stderr") == 0)
+			close(2);
+		if (strcmp(argv[i], "fork") == 0)
+			in_child = 1;
+	}
+	CHECK(krun_set_root(ctx, argv[argc - 1]), 0);
+	if (failures != 0)
+		return 90;
+	if (!in_child || fork() == 0) {
+		FAILS(krun_start_enter(ctx), 0, "");
+		return 91;
+	}
+	if (wait(&status) < 0 || !WIFEXITED(status))
+		return 92;
+	return WEXITSTATUS(status);
+}

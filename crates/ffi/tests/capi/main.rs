@@ -1,0 +1,11 @@
+//! The C interface as C programs see it. Needs `cc` and `nm`, and for machines that run a `/dev/kvm` of any kind,
+//! also one without hardware virtualization.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure is a failed test")]
+
+#[path = "../c/mod.rs"]
+mod c;
+mod calls;
+mod header;
+mod machines;
+mod symbols;
