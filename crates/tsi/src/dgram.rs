@@ -1,0 +1,172 @@
+//! One datagram socket of the guest. Pure.
+//!
+//! Its datagrams leave through one host socket, except for redirected destinations, which have a connected
+//! socket each, so that the receiver sees one source port per destination and the header is sent once.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use crate::config::Preamble;
+use crate::io::{SocketId, Verdict};
+use crate::timers::TimerKey;
+use crate::wire::{Family, SockAddr};
+
+/// Addresses remembered as having been sent to.
+const RECENT: usize = 64;
+
+/// Where the next datagram goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Route {
+    /// Nowhere.
+    #[default]
+    None,
+    /// Through the common socket.
+    Direct(SockAddr),
+    /// Through the socket of a redirected destination.
+    Redirected(SocketId),
+    /// It was connected before the machine was restored; the first datagram connects it again.
+    Lost(SockAddr),
+}
+
+/// A redirected destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Redirected {
+    pub original: SocketAddr,
+    pub target: SocketAddr,
+    pub socket: SocketId,
+    /// Not sent yet.
+    pub preamble: Option<Preamble>,
+    pub used: Instant,
+}
+
+/// A question to the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asking {
+    Send(SocketAddr),
+    Connect {
+        addr: SocketAddr,
+        csocket: u32,
+    },
+    /// After a restore; nobody waits.
+    Reconnect(SocketAddr),
+}
+
+/// State of one datagram socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dgram {
+    pub family: Family,
+    /// The common socket.
+    pub socket: Option<SocketId>,
+    /// Destination of SENDTO_DATA.
+    pub destination: Route,
+    /// Destination of plain datagrams: the socket is connected.
+    pub peer: Route,
+    /// The peer as the guest knows it.
+    pub peer_name: Option<SockAddr>,
+    pub redirected: Vec<Redirected>,
+    pub asking: Option<Asking>,
+    /// The last verdict, and for which generation of the policy it holds.
+    pub verdict: Option<(SocketAddr, u64, Verdict)>,
+    /// A connect on its way: whom to tell, and where to.
+    pub connecting: Option<(Option<u32>, SockAddr)>,
+    pub idle: Option<TimerKey>,
+    recent: VecDeque<IpAddr>,
+}
+
+impl Dgram {
+    pub fn new(family: Family) -> Self {
+        Dgram {
+            family,
+            socket: None,
+            destination: Route::None,
+            peer: Route::None,
+            peer_name: None,
+            redirected: Vec::new(),
+            asking: None,
+            verdict: None,
+            connecting: None,
+            idle: None,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Every host socket it has.
+    pub fn sockets(&self) -> impl Iterator<Item = SocketId> {
+        self.socket.into_iter().chain(self.redirected.iter().map(|r| r.socket))
+    }
+
+    /// Remembers an address the guest sends to.
+    pub fn contacted(&mut self, ip: IpAddr) {
+        // The kernel takes the wildcard for the loopback address.
+        let ip = match ip.to_canonical() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+            other => other,
+        };
+        if self.recent.back() == Some(&ip) {
+            return;
+        }
+        self.recent.retain(|&known| known != ip);
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(ip);
+    }
+
+    /// True if a datagram from there on the common socket is for the guest. It is told its last destination
+    /// as the source of everything, so only addresses it wrote to may answer; any port, as TFTP and STUN
+    /// need. A connected socket's kernel lets only the peer through.
+    pub fn expects(&self, from: Option<&SockAddr>) -> bool {
+        if self.family == Family::Unix {
+            return true;
+        }
+        match from.and_then(SockAddr::inet) {
+            Some(addr) => self.recent.contains(&addr.ip().to_canonical()),
+            None => false,
+        }
+    }
+
+    /// The redirected destination with this original address.
+    pub fn find(&mut self, original: SocketAddr) -> Option<&mut Redirected> {
+        self.redirected.iter_mut().find(|r| r.original == original)
+    }
+
+    /// The redirected destination with this socket.
+    pub fn by_socket(&mut self, socket: SocketId) -> Option<&mut Redirected> {
+        self.redirected.iter_mut().find(|r| r.socket == socket)
+    }
+
+    /// Takes out the redirected destination with this socket, and every route to it.
+    pub fn forget(&mut self, socket: SocketId) {
+        self.redirected.retain(|r| r.socket != socket);
+        for route in [&mut self.destination, &mut self.peer] {
+            if *route == Route::Redirected(socket) {
+                *route = Route::None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_contacted_addresses_are_expected() {
+        let mut d = Dgram::new(Family::V4);
+        let addr = |text: &str| SockAddr::Inet(text.parse().unwrap());
+        assert!(!d.expects(Some(&addr("10.0.0.1:53"))));
+        d.contacted("10.0.0.1".parse().unwrap());
+        d.contacted("0.0.0.0".parse().unwrap());
+        assert!(d.expects(Some(&addr("10.0.0.1:4000"))));
+        assert!(d.expects(Some(&addr("[::ffff:10.0.0.1]:4000"))));
+        assert!(d.expects(Some(&addr("127.0.0.1:9"))));
+        assert!(!d.expects(Some(&addr("10.0.0.2:53"))));
+        assert!(!d.expects(None));
+        for i in 0..RECENT as u8 {
+            d.contacted(IpAddr::from([10, 1, 0, i]));
+        }
+        assert!(!d.expects(Some(&addr("10.0.0.1:53"))));
+    }
+}

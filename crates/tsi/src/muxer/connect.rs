@@ -1,0 +1,272 @@
+//! Streams to the outside: connects of TSI sockets, and connections of the guest to mapped ports.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::{Body, Key, Muxer, Owner, Record};
+use crate::config::{Dial, Preamble};
+use crate::io::{Action, Flow, Protocol, QueryId, Verdict};
+use crate::slots::Id;
+use crate::stream::{Attempt, Origin, Phase, Stream, Tell};
+use crate::timers::Timer;
+use crate::wire::{Family, Header, SockAddr, control, errno, op};
+
+/// Between two tries on a unix socket whose backlog is full.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// The guest gives up on a vsock connection after 2 s.
+const PORT_PATIENCE: Duration = Duration::from_millis(1500);
+
+impl Muxer {
+    /// CONNECT of a stream.
+    pub(super) fn connect_stream(&mut self, now: Instant, id: Id, csocket: u32, addr: SockAddr) {
+        let Some(stream) = self.stream_mut(id) else { return };
+        let mut tell = Tell::Control(csocket);
+        match &mut stream.phase {
+            Phase::Created | Phase::Dead => {}
+            Phase::Connecting(attempt) if attempt.target == addr => {
+                // The system call was restarted; one reply is still to come.
+                if attempt.tell != Tell::Nobody {
+                    attempt.tell = tell;
+                }
+                return;
+            }
+            Phase::Connecting(attempt) => {
+                tell = if attempt.tell == Tell::Nobody { Tell::Nobody } else { tell };
+                self.drop_attempt(id);
+            }
+            // The guest has not read the reply to its first try yet and takes it for this one's.
+            Phase::AwaitRequest if stream.peer.as_ref() == Some(&addr) => return,
+            Phase::AwaitRequest => {
+                tell = Tell::Nobody;
+                self.drop_attempt(id);
+            }
+            Phase::Open | Phase::Handshake(_) => {
+                return self.reply_result(control::CONNECT, csocket, -errno::EISCONN);
+            }
+        }
+        let limits = &self.config.limits;
+        let attempt = Attempt {
+            target: addr.clone(),
+            actual: addr.clone(),
+            tell,
+            held: None,
+            preamble: None,
+            retry_until: now.checked_add(limits.connect_retry).unwrap_or(now),
+            retry: None,
+        };
+        if let Some(stream) = self.stream_mut(id) {
+            stream.peer = Some(addr.clone());
+            stream.phase = Phase::Connecting(Box::new(attempt));
+        }
+        match addr.inet() {
+            Some(destination) => self.judge_stream(id, destination),
+            None => self.start_attempt(id, addr, None),
+        }
+    }
+
+    /// Finds out whether a connect may leave.
+    fn judge_stream(&mut self, id: Id, destination: SocketAddr) {
+        if let Some(own) = self.own_listener(destination) {
+            // Never leaves the machine, so it is none of the policy's business.
+            self.start_attempt(id, own, None);
+        } else if self.config.ask_policy {
+            let flow = Flow { protocol: Protocol::Tcp, destination };
+            self.actions.push_back(Action::AskPolicy { id: QueryId(id), flow });
+        } else {
+            self.start_attempt(id, destination.into(), None);
+        }
+    }
+
+    /// The answer to [`Action::AskPolicy`].
+    pub fn handle_verdict(&mut self, now: Instant, id: QueryId, verdict: Verdict) {
+        match self.records.get(id.0).map(|r| &r.body) {
+            Some(Body::Stream(stream)) => {
+                let Phase::Connecting(attempt) = &stream.phase else { return };
+                let asked = stream.socket.is_none() && attempt.retry.is_none();
+                if let Some(destination) = attempt.target.inet().filter(|_| asked) {
+                    self.judged_stream(id.0, destination, verdict);
+                }
+            }
+            Some(Body::Dgram(_)) => self.judged_dgram(now, id.0, verdict),
+            _ => {}
+        }
+    }
+
+    fn judged_stream(&mut self, id: Id, destination: SocketAddr, verdict: Verdict) {
+        match verdict {
+            Verdict::Allow => return self.start_attempt(id, destination.into(), None),
+            Verdict::Redirect(target) => {
+                let preamble = self.config.redirect.and_then(|header| header.preamble(destination));
+                if preamble.is_some() {
+                    return self.start_attempt(id, target.into(), preamble);
+                }
+            }
+            Verdict::Deny => {}
+        }
+        self.stats.denied += 1;
+        self.attempt_failed(id, errno::ECONNREFUSED);
+    }
+
+    /// The host address of a listener of this guest, if the destination is one.
+    fn own_listener(&self, destination: SocketAddr) -> Option<SockAddr> {
+        let ip = destination.ip().to_canonical();
+        let near = ip.is_loopback() || ip.is_unspecified();
+        let bound = self.listeners.iter().find_map(|&id| {
+            let listener = self.listener(id)?;
+            let requested = listener.requested.inet()?;
+            let bound = listener.bound.as_ref()?.inet()?;
+            let here = near || requested.ip() == ip;
+            (here && requested.port() == destination.port() && answers(requested.ip(), ip)).then_some(bound)
+        })?;
+        let ip = match bound.ip() {
+            IpAddr::V4(any) if any.is_unspecified() => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            IpAddr::V6(any) if any.is_unspecified() && destination.is_ipv4() => {
+                IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)
+            }
+            IpAddr::V6(any) if any.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            other => other,
+        };
+        Some(SocketAddr::new(ip, bound.port()).into())
+    }
+
+    fn start_attempt(&mut self, id: Id, actual: SockAddr, preamble: Option<Preamble>) {
+        let Some(socket) = self.new_socket(Owner::Record(id)) else {
+            return self.attempt_failed(id, errno::EMFILE);
+        };
+        if let Some(stream) = self.stream_mut(id) {
+            stream.socket = Some(socket);
+            if let Phase::Connecting(attempt) = &mut stream.phase {
+                attempt.actual = actual.clone();
+                attempt.preamble = preamble;
+            }
+        }
+        self.actions.push_back(Action::Connect { socket, addr: actual });
+    }
+
+    /// The host refused; its socket is gone already.
+    pub(super) fn connect_refused(&mut self, now: Instant, id: Id, error: i32) {
+        let Some(stream) = self.stream_mut(id) else { return };
+        stream.socket = None;
+        if let Phase::Connecting(attempt) = &stream.phase
+            && error == errno::EAGAIN
+            && attempt.actual.family() == Family::Unix
+            && now < attempt.retry_until
+        {
+            let key = self.timers.add(now, RETRY_PAUSE, Timer::Connect(id));
+            if let Some(Phase::Connecting(attempt)) = self.stream_mut(id).map(|s| &mut s.phase) {
+                attempt.retry = Some(key);
+            }
+            return;
+        }
+        self.attempt_failed(id, error);
+    }
+
+    pub(super) fn retry_connect(&mut self, id: Id) {
+        let Some(Phase::Connecting(attempt)) = self.stream_mut(id).map(|s| &mut s.phase) else { return };
+        attempt.retry = None;
+        let (actual, preamble) = (attempt.actual.clone(), attempt.preamble);
+        self.start_attempt(id, actual, preamble);
+    }
+
+    /// There is no socket; whoever waits is told.
+    fn attempt_failed(&mut self, id: Id, error: i32) {
+        let Some(stream) = self.stream_mut(id) else { return };
+        let Phase::Connecting(attempt) = std::mem::replace(&mut stream.phase, Phase::Created) else { return };
+        stream.peer = None;
+        let origin = stream.origin;
+        if let Tell::Control(csocket) = attempt.tell {
+            self.reply_result(control::CONNECT, csocket, -error);
+        } else if attempt.held.is_some() {
+            self.tell(id, op::RST, 0);
+        }
+        match origin {
+            Origin::Port => self.remove(id),
+            Origin::Tsi => self.note_unused(id),
+        }
+    }
+
+    /// The host is connected.
+    pub(super) fn connected(&mut self, id: Id) {
+        let Some(stream) = self.stream_mut(id) else { return };
+        let Phase::Connecting(attempt) = std::mem::replace(&mut stream.phase, Phase::AwaitRequest) else {
+            return;
+        };
+        if let (Some(bytes), Some(socket)) = (attempt.preamble, stream.socket) {
+            self.actions.push_back(Action::Preamble { socket, bytes });
+        }
+        if let Tell::Control(csocket) = attempt.tell {
+            self.reply_result(control::CONNECT, csocket, 0);
+        }
+        if let Some(peer) = attempt.held {
+            self.open_outbound(id, peer);
+        }
+    }
+
+    /// REQUEST for a stream whose host side is connected.
+    pub(super) fn open_outbound(&mut self, id: Id, peer: (u32, u32)) {
+        self.open(id, peer);
+        self.tell(id, op::RESPONSE, 0);
+    }
+
+    /// REQUEST while the host still connects: kept if the guest already believes to be connected.
+    pub(super) fn hold_request(&mut self, id: Id, peer: (u32, u32)) -> bool {
+        let Some(Phase::Connecting(attempt)) = self.stream_mut(id).map(|s| &mut s.phase) else {
+            return false;
+        };
+        if attempt.tell != Tell::Nobody || attempt.held.is_some() {
+            return false;
+        }
+        attempt.held = Some(peer);
+        true
+    }
+
+    /// REQUEST to a port without a record. False if there is nothing behind it.
+    pub(super) fn port_request(&mut self, now: Instant, header: &Header) -> bool {
+        let port = self.config.unix_ports.iter().find(|p| p.port == header.dst_port && p.dial == Dial::Guest);
+        let Some(addr) = port.map(|p| SockAddr::Unix(p.path.clone())) else { return false };
+        let patience = self.config.limits.connect_retry.min(PORT_PATIENCE);
+        let attempt = Attempt {
+            target: addr.clone(),
+            actual: addr.clone(),
+            tell: Tell::Nobody,
+            held: Some((header.buf_alloc, header.fwd_cnt)),
+            preamble: None,
+            retry_until: now.checked_add(patience).unwrap_or(now),
+            retry: None,
+        };
+        let key = Key::stream(header.src_port, header.dst_port);
+        let stream = Stream::new(Origin::Port, Phase::Connecting(Box::new(attempt)));
+        let body = Body::Stream(stream);
+        match self.add_record(Record { key, csocket: None, family: Family::Unix, body }) {
+            Some(id) => {
+                self.start_attempt(id, addr, None);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Ends what a connect has done so far.
+    fn drop_attempt(&mut self, id: Id) {
+        let Some(stream) = self.stream_mut(id) else { return };
+        let socket = stream.socket.take();
+        let retry = match &mut stream.phase {
+            Phase::Connecting(attempt) => attempt.retry.take(),
+            _ => None,
+        };
+        self.timers.cancel(retry);
+        if let Some(socket) = socket {
+            self.close(socket, true);
+        }
+    }
+}
+
+/// True if a listener on `bound` gets connections to `ip`.
+fn answers(bound: IpAddr, ip: IpAddr) -> bool {
+    let bound = bound.to_canonical();
+    match bound {
+        IpAddr::V4(any) if any.is_unspecified() => ip.is_ipv4(),
+        IpAddr::V6(any) if any.is_unspecified() => true,
+        other => other == ip || (ip.is_unspecified() && other.is_loopback()),
+    }
+}

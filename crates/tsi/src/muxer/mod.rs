@@ -1,0 +1,298 @@
+//! The muxer: every connection between a guest and the host's sockets, as one state machine.
+//!
+//! Inputs are packets of the guest, events of host sockets, verdicts and the time; outputs are [`Action`]s,
+//! [`Packet`]s and [`Grant`]s. Bytes of streams and datagrams never pass through it: the owner of the
+//! sockets moves them between guest memory and sockets, and the muxer counts.
+//!
+//! After every input, execute [`Muxer::poll_action`] until it gives nothing. When the guest offers receive
+//! buffers, put [`Muxer::poll_packet`] into them first, and only when that gives nothing use
+//! [`Muxer::poll_grant`]: that order is what the guest's protocol needs.
+
+mod connect;
+mod control;
+mod data;
+mod dgrams;
+mod lifetime;
+mod listen;
+mod packets;
+mod sockets;
+mod state;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+pub use state::{DgramState, ListenerState, MuxerState, StateError, StreamState};
+
+use crate::config::{ConfigError, MuxerConfig};
+use crate::dgram::Dgram;
+use crate::io::{Action, Packet, SocketId, Stats};
+use crate::listener::Listener;
+use crate::slots::{Id, Slots};
+use crate::stream::Stream;
+use crate::timers::Timers;
+use crate::wire::{Family, HEADER_LEN, HOST_CID, Header, REPLY_LEN, Reply, kind, op};
+
+/// What a record is found by: type, guest's port, host's port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Key {
+    datagram: bool,
+    guest: u32,
+    host: u32,
+}
+
+impl Key {
+    fn stream(guest: u32, host: u32) -> Self {
+        Key { datagram: false, guest, host }
+    }
+
+    fn datagram(guest: u32, host: u32) -> Self {
+        Key { datagram: true, guest, host }
+    }
+}
+
+#[derive(Debug)]
+enum Body {
+    Stream(Stream),
+    Listener(Listener),
+    Dgram(Dgram),
+}
+
+/// What the guest knows by a pair of ports.
+#[derive(Debug)]
+struct Record {
+    key: Key,
+    /// The guest's control socket it belongs to; `None` until the first one that names it.
+    csocket: Option<u32>,
+    family: Family,
+    body: Body,
+}
+
+/// What a host socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Stream, listener or datagram socket of this record.
+    Record(Id),
+    /// A connection being accepted for this listener.
+    Accepting(Id),
+    /// Bytes left of a stream that the guest has closed.
+    Flushing { unread: u32 },
+}
+
+#[derive(Debug)]
+struct Socket {
+    owner: Owner,
+    readable: bool,
+    hung_up: bool,
+    /// Is in the list of sockets to read from.
+    queued: bool,
+}
+
+/// A packet without payload of a stream, waiting for a receive buffer. Window and progress are filled in
+/// when it leaves.
+#[derive(Debug)]
+struct Message {
+    record: Option<Id>,
+    header: Header,
+    payload: Option<Reply>,
+    /// Goes even if it tells nothing new.
+    demanded: bool,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Muxer {
+    config: MuxerConfig,
+    records: Slots<Record>,
+    by_key: HashMap<Key, Id>,
+    /// Records that listen.
+    listeners: Vec<Id>,
+    sockets: Slots<Socket>,
+    actions: VecDeque<Action>,
+    messages: VecDeque<Message>,
+    /// Sockets to read from, in turn.
+    ready: VecDeque<SocketId>,
+    timers: Timers,
+    /// Records that may be forgotten, oldest first; entries may be stale.
+    unused: VecDeque<Id>,
+    dead: VecDeque<Id>,
+    next_port: u32,
+    /// Bytes from the guest that host sockets have not taken.
+    buffered: u64,
+    /// Windows of all open streams.
+    promised: u64,
+    policy_generation: u64,
+    stats: Stats,
+}
+
+impl Muxer {
+    /// A muxer for a guest that has not done anything. The first actions are the listeners of mapped ports.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`].
+    pub fn new(config: MuxerConfig) -> Result<Self, ConfigError> {
+        config.check()?;
+        let mut muxer = Muxer {
+            records: Slots::default(),
+            by_key: HashMap::new(),
+            listeners: Vec::new(),
+            sockets: Slots::default(),
+            actions: VecDeque::new(),
+            messages: VecDeque::new(),
+            ready: VecDeque::new(),
+            timers: Timers::default(),
+            unused: VecDeque::new(),
+            dead: VecDeque::new(),
+            next_port: config.first_port,
+            buffered: 0,
+            promised: 0,
+            policy_generation: 0,
+            stats: Stats::default(),
+            config,
+        };
+        muxer.listen_on_ports();
+        Ok(muxer)
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &MuxerConfig {
+        &self.config
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Host sockets that exist, those included that only get rid of their last bytes.
+    pub fn open_sockets(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Bytes from the guest that host sockets have not taken.
+    pub fn buffered(&self) -> u64 {
+        self.buffered
+    }
+
+    /// Verdicts given so far are not used again.
+    pub fn policy_changed(&mut self) {
+        self.policy_generation = self.policy_generation.wrapping_add(1);
+    }
+
+    /// The next thing to do with host sockets.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// True while nothing should be read from the guest: too many messages wait for receive buffers.
+    pub fn is_choked(&self) -> bool {
+        self.messages.len() >= self.config.limits.messages
+    }
+
+    /// Length of the next packet [`Muxer::poll_packet`] gives, header included.
+    pub fn packet_len(&mut self) -> Option<usize> {
+        self.skip_stale_messages();
+        let message = self.messages.front()?;
+        Some(if message.payload.is_some() { HEADER_LEN + REPLY_LEN } else { HEADER_LEN })
+    }
+
+    /// The next packet for the guest that carries no stream data.
+    pub fn poll_packet(&mut self) -> Option<Packet> {
+        self.skip_stale_messages();
+        let Message { record, mut header, payload, .. } = self.messages.pop_front()?;
+        if let Some(stream) = record.and_then(|id| self.stream_mut(id)) {
+            if header.op == op::CREDIT_UPDATE {
+                stream.update_queued = false;
+            }
+            (header.buf_alloc, header.fwd_cnt) = stream.credit.announce();
+        }
+        let payload = payload.map(|reply| Box::new(reply.emit()));
+        header.len = payload.as_ref().map_or(0, |bytes| bytes.len() as u32);
+        Some(Packet { header, payload })
+    }
+
+    /// Drops announcements that say nothing new any more.
+    fn skip_stale_messages(&mut self) {
+        while let Some(message) = self.messages.front() {
+            if message.header.op != op::CREDIT_UPDATE {
+                return;
+            }
+            let (record, demanded) = (message.record, message.demanded);
+            let stream = record.and_then(|id| self.stream_mut(id)).filter(|s| s.is_open());
+            match stream {
+                Some(stream) if demanded || stream.credit.update_due() => return,
+                Some(stream) => stream.update_queued = false,
+                None => {}
+            }
+            self.messages.pop_front();
+        }
+    }
+
+    /// The next moment [`Muxer::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next_at()
+    }
+
+    fn stream_mut(&mut self, id: Id) -> Option<&mut Stream> {
+        match &mut self.records.get_mut(id)?.body {
+            Body::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    fn listener(&self, id: Id) -> Option<&Listener> {
+        match &self.records.get(id)?.body {
+            Body::Listener(listener) => Some(listener),
+            _ => None,
+        }
+    }
+
+    fn listener_mut(&mut self, id: Id) -> Option<&mut Listener> {
+        match &mut self.records.get_mut(id)?.body {
+            Body::Listener(listener) => Some(listener),
+            _ => None,
+        }
+    }
+
+    fn dgram_mut(&mut self, id: Id) -> Option<&mut Dgram> {
+        match &mut self.records.get_mut(id)?.body {
+            Body::Dgram(dgram) => Some(dgram),
+            _ => None,
+        }
+    }
+
+    fn find(&self, key: Key) -> Option<Id> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// A header of the host for this pair of ports.
+    fn header_to_guest(&self, key: Key, op: u16) -> Header {
+        let kind = if key.datagram { kind::DGRAM } else { kind::STREAM };
+        Header {
+            src_cid: HOST_CID,
+            dst_cid: self.config.cid,
+            src_port: key.host,
+            dst_port: key.guest,
+            kind,
+            op,
+            ..Header::default()
+        }
+    }
+
+    /// Queues a packet of a stream.
+    fn tell(&mut self, id: Id, op: u16, flags: u32) {
+        let Some(record) = self.records.get(id) else { return };
+        let header = Header { flags, ..self.header_to_guest(record.key, op) };
+        self.messages.push_back(Message { record: Some(id), header, payload: None, demanded: false });
+    }
+
+    /// Queues the answer to a request.
+    fn reply(&mut self, port: u32, csocket: u32, reply: Reply) {
+        let header = self.header_to_guest(Key::datagram(csocket, port), op::RW);
+        self.messages.push_back(Message { record: None, header, payload: Some(reply), demanded: false });
+    }
+
+    fn reply_result(&mut self, port: u32, csocket: u32, result: i32) {
+        self.reply(port, csocket, Reply::Result(result));
+    }
+}
