@@ -1,8 +1,10 @@
-//! What a Linux kernel finds in memory when it starts: command line, zero page, MP table. Pure.
+//! A Linux kernel, and what it finds in memory when it starts: command line, zero page, MP table. Pure but for
+//! reading the files of [`kernel`].
 
 #![forbid(unsafe_code)]
 
 pub mod cmdline;
+pub mod kernel;
 pub mod mptable;
 pub mod zero_page;
 
