@@ -69,7 +69,8 @@ fn quiesce_save_and_resume_under_load_lose_nothing() {
             Err(other) => panic!("{other}"),
         }
     }
-    assert_eq!(wait(&vm).code, 0);
+    let exit = wait(&vm);
+    assert_eq!((exit.code, exit.reason), (0, ExitReason::Exited), "after {rounds} rounds");
     drop(vm);
     let want: String = (1..=60000).map(|i| format!("{i}\n")).collect();
     assert!(stdout.join().unwrap() == want.as_bytes(), "console output differs");
