@@ -145,6 +145,26 @@ int32_t krun_disable_implicit_init(uint32_t ctx_id);
 /* The bytes of that program, which stay where they are. -EINVAL: a pointer is NULL. */
 int32_t krun_get_default_init(const uint8_t **data_out, size_t *len_out);
 
+/* --- Kernels ------------------------------------------------------------------------------------------------ */
+
+#define KRUN_KERNEL_FORMAT_RAW 0
+#define KRUN_KERNEL_FORMAT_ELF 1
+#define KRUN_KERNEL_FORMAT_PE_GZ 2
+#define KRUN_KERNEL_FORMAT_IMAGE_BZ2 3
+#define KRUN_KERNEL_FORMAT_IMAGE_GZ 4
+#define KRUN_KERNEL_FORMAT_IMAGE_ZSTD 5
+
+/* A kernel in a file, in place of libkrunfw's: an ELF image, or a file in which one lies compressed. It is entered by
+ * Linux' 64-bit boot protocol. initramfs and cmdline may be NULL; cmdline replaces the default words, and those for
+ * devices and the workload are appended. -EINVAL: the format is not known; initramfs does not exist; with RAW, the
+ * kernel cannot be opened or is empty. The file is read at start (-EINVAL if that fails). RAW and PE_GZ kernels cannot
+ * be started on this architecture (-EINVAL at start). */
+int32_t krun_set_kernel(uint32_t ctx_id, const char *kernel_path, uint32_t kernel_format, const char *initramfs,
+                        const char *cmdline);
+
+/* Firmware. This build cannot start it: -EINVAL at start, unless a kernel was set. */
+int32_t krun_set_firmware(uint32_t ctx_id, const char *firmware_path);
+
 /* --- Disks: not built in ------------------------------------------------------------------------------------ */
 
 #define KRUN_DISK_FORMAT_RAW 0

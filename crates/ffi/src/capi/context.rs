@@ -8,6 +8,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::console::{ConsoleCalls, with_console};
 use super::guard::Failure;
+use super::kernel::KernelCalls;
 use super::user::User;
 use crate::config::{Exec, Share, VmConfig};
 
@@ -17,6 +18,7 @@ pub(super) struct Context {
     /// libkrunfw, loaded when the context was made: its caller may start the machine in another mount
     /// namespace, where the library is not to be found.
     pub firmware: Result<Bundle, BundleError>,
+    pub kernel: KernelCalls,
     pub vcpus: u8,
     pub ram_mib: u32,
     pub nested: bool,
@@ -48,6 +50,7 @@ impl Context {
     pub fn new(firmware: Result<Bundle, BundleError>) -> Self {
         Context {
             firmware,
+            kernel: KernelCalls::default(),
             vcpus: 1,
             ram_mib: 128,
             nested: false,
@@ -73,7 +76,7 @@ impl Context {
     /// workload ran; a system with an init of its own ends well without.
     pub fn missing_status_is_failure(&self) -> bool {
         let ours = || self.shares.iter().find(|share| share.is_root()).is_some_and(|root| root.implicit_init);
-        self.report_guest_failure.unwrap_or_else(ours)
+        self.report_guest_failure.unwrap_or_else(|| ours() && !self.kernel.has_initramfs())
     }
 
     /// The machine described, but for its consoles.
@@ -81,20 +84,27 @@ impl Context {
         if self.split_irqchip {
             log::info!("the IOAPIC is emulated by the kernel, although a split one was asked for");
         }
-        let firmware = self.firmware.map_err(|e| {
-            // Not to the log alone: nobody may have asked for one, and this is what goes wrong first.
-            eprintln!("libkrun: {e}");
-            Failure::new(libc::ENOENT, e.to_string())
-        })?;
         let mut config = VmConfig::new()
             .vcpus(self.vcpus.into())
             .memory_mib(self.ram_mib.into())
             .nested_virtualization(self.nested)
-            .opened_bundle(firmware)
             .exec(self.exec.into_exec());
-        if let Some(console) = &self.consoles.kernel {
-            config = config.cmdline(with_console(&default_words(true).join(" "), console)?);
+        if self.kernel.is_default() {
+            config = config.opened_bundle(self.firmware.map_err(|e| {
+                // Not to the log alone: nobody may have asked for one, and this is what goes wrong first.
+                eprintln!("libkrun: {e}");
+                Failure::new(libc::ENOENT, e.to_string())
+            })?);
         }
+        if self.kernel.cmdline().is_some() || self.consoles.kernel.is_some() {
+            let words = self.kernel.cmdline().map_or_else(|| default_words(true).join(" "), str::to_owned);
+            let words = match &self.consoles.kernel {
+                Some(console) => with_console(&words, console)?,
+                None => words,
+            };
+            config = config.cmdline(words);
+        }
+        config = self.kernel.apply(config)?;
         Ok(self.shares.into_iter().fold(config, VmConfig::share))
     }
 }

@@ -24,6 +24,7 @@ mod fs;
 mod graphics;
 mod guard;
 mod init;
+mod kernel;
 mod lifecycle;
 mod logger;
 mod machine;

@@ -2,6 +2,7 @@
 
 use purlin_devices::virtio::fs::FsConfigError;
 use purlin_vmm_core::boot::cmdline::CmdlineError;
+use purlin_vmm_core::boot::kernel::KernelError;
 use purlin_vmm_core::bundle::BundleError;
 use purlin_vmm_core::memory::LayoutError;
 use thiserror::Error;
@@ -26,6 +27,14 @@ pub enum ConfigError {
     /// `kernel` cannot be loaded.
     #[error("kernel: {0}")]
     Kernel(#[from] BundleError),
+    /// The file of `kernel` or `initramfs` cannot be loaded.
+    #[error("{field}: {source}")]
+    Image {
+        /// `kernel` or `initramfs`.
+        field: &'static str,
+        /// Why.
+        source: KernelError,
+    },
     /// `root` or a `share` cannot be served.
     #[error("{field}: {source}")]
     Share {

@@ -12,8 +12,11 @@ pub use exec::Exec;
 pub(crate) use root::ROOT_TAG;
 pub use root::{Root, Share};
 
+use std::path::PathBuf;
+
 use purlin_vmm_core::arch::x86_64::cpuid::MAX_CPUS;
-use purlin_vmm_core::bundle::{Bundle, BundleSource};
+use purlin_vmm_core::boot::kernel::KernelFormat;
+use purlin_vmm_core::bundle::Bundle;
 use purlin_vmm_core::memory::RamConfig;
 
 /// The guest kernel.
@@ -24,15 +27,20 @@ pub enum Kernel {
     #[default]
     Libkrunfw,
     /// A kernel bundle in a file: a library that exports `krunfw_get_kernel`.
-    Bundle(std::path::PathBuf),
+    Bundle(PathBuf),
+    /// A kernel image in a file.
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// How the kernel lies in it.
+        format: KernelFormat,
+    },
 }
 
 impl Kernel {
-    pub(crate) fn source(&self) -> BundleSource {
-        match self {
-            Kernel::Libkrunfw => BundleSource::Soname,
-            Kernel::Bundle(path) => BundleSource::Path(path.clone()),
-        }
+    /// An ELF image (`vmlinux`) in a file.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Kernel::Image { path: path.into(), format: KernelFormat::Elf }
     }
 }
 
@@ -48,6 +56,7 @@ pub struct VmConfig {
     pub(crate) kernel: Kernel,
     /// `kernel`, if it has been opened already.
     pub(crate) opened: Option<Bundle>,
+    pub(crate) initramfs: Option<PathBuf>,
     pub(crate) cmdline: Option<String>,
     pub(crate) jitter_self_test: bool,
     pub(crate) nested: bool,
@@ -66,6 +75,7 @@ impl Default for VmConfig {
             ram: RamConfig::default(),
             kernel: Kernel::default(),
             opened: None,
+            initramfs: None,
             cmdline: None,
             jitter_self_test: false,
             nested: false,
@@ -112,6 +122,12 @@ impl VmConfig {
     /// libkrunfw's kernel, opened before.
     pub(crate) fn opened_bundle(mut self, bundle: Bundle) -> Self {
         self.opened = Some(bundle);
+        self
+    }
+
+    /// An initial RAM disk in a file. Default none.
+    pub fn initramfs(mut self, path: impl Into<PathBuf>) -> Self {
+        self.initramfs = Some(path.into());
         self
     }
 

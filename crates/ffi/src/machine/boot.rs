@@ -1,18 +1,64 @@
 //! The kernel in RAM, and processors at its entry.
 
+use std::path::{Path, PathBuf};
+
 use purlin_vmm_core::arch::x86_64::cpuid::{self, CpuidConfig};
 use purlin_vmm_core::arch::x86_64::{lapic, msrs, regs};
-use purlin_vmm_core::boot::{cmdline, mptable::MpTable, zero_page};
-use purlin_vmm_core::bundle::Bundle;
+use purlin_vmm_core::boot::kernel::{self, KernelFormat, LoadedKernel};
+use purlin_vmm_core::boot::zero_page::{self, Initrd};
+use purlin_vmm_core::boot::{cmdline, mptable::MpTable};
+use purlin_vmm_core::bundle::{Bundle, BundleSource};
 use purlin_vmm_core::kvm::{BootState, KvmVcpu, KvmVm};
 use purlin_vmm_core::memory::{GuestRam, MemoryLayout};
 
 use super::BuildError;
-use crate::config::{ConfigError, VmConfig};
+use crate::config::{ConfigError, Kernel, VmConfig};
 
-/// Copies the kernel in. The bundle can be dropped afterwards.
-pub(super) fn load_kernel(kernel: &Bundle, ram: &GuestRam) -> Result<(), BuildError> {
-    Ok(kernel.copy_to(ram).map_err(ConfigError::from)?)
+/// Where the kernel comes from.
+pub(super) enum Source {
+    Bundle(Bundle),
+    Image(PathBuf, KernelFormat),
+}
+
+/// What boots, in RAM.
+pub(super) struct Loaded {
+    pub entry: u64,
+    pub initrd: Option<Initrd>,
+}
+
+impl Source {
+    /// Opens the kernel, as far as that can be done without RAM.
+    pub fn open(config: &mut VmConfig) -> Result<Self, ConfigError> {
+        let bundle = |source| Ok(Source::Bundle(Bundle::open(&source)?));
+        match (config.opened.take(), &config.kernel) {
+            (Some(opened), _) => Ok(Source::Bundle(opened)),
+            (None, Kernel::Libkrunfw) => bundle(BundleSource::Soname),
+            (None, Kernel::Bundle(path)) => bundle(BundleSource::Path(path.clone())),
+            (None, Kernel::Image { path, format }) => Ok(Source::Image(path.clone(), *format)),
+        }
+    }
+
+    /// Puts the kernel and the RAM disk into RAM.
+    pub fn load(
+        &self,
+        initramfs: Option<&Path>,
+        ram: &GuestRam,
+        layout: &MemoryLayout,
+    ) -> Result<Loaded, ConfigError> {
+        let failed = |field| move |source| ConfigError::Image { field, source };
+        let kernel = match self {
+            Source::Bundle(bundle) => {
+                let end = layout.check_kernel(bundle.load_addr(), bundle.size())?;
+                bundle.copy_to(ram)?;
+                LoadedKernel { entry: bundle.entry(), end }
+            }
+            Source::Image(path, format) => {
+                kernel::load(path, *format, ram, layout).map_err(failed("kernel"))?
+            }
+        };
+        let disk = |path| kernel::load_initrd(path, &kernel, ram, layout).map_err(failed("initramfs"));
+        Ok(Loaded { entry: kernel.entry, initrd: initramfs.map(disk).transpose()? })
+    }
 }
 
 /// Command line, zero page, MP table, page and descriptor tables.
@@ -20,11 +66,12 @@ pub(super) fn write_tables(
     ram: &GuestRam,
     layout: &MemoryLayout,
     line: &str,
+    initrd: Option<Initrd>,
     vcpus: u32,
 ) -> Result<(), BuildError> {
     cmdline::write_to(ram, line)?;
     // A line is at most 64 KiB.
-    let page = zero_page::build(layout, line.len() as u32, None);
+    let page = zero_page::build(layout, line.len() as u32, initrd);
     zero_page::write_to(ram, &page)?;
     MpTable::new(vcpus)?.write_to(ram)?;
     regs::write_boot_tables(ram)?;

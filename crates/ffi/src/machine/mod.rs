@@ -15,7 +15,6 @@ use purlin_devices::legacy::{CMOS_LEN, CMOS_PORT, Cmos, I8042, I8042_LEN, I8042_
 use purlin_devices::shell::EventLoop;
 use purlin_devices::virtio::console::PortHandle;
 use purlin_devices::virtio::rng::Rng;
-use purlin_vmm_core::bundle::Bundle;
 use purlin_vmm_core::kvm::{KvmVm, OnEnd, VcpuGroup};
 use purlin_vmm_core::memory::{MemoryLayout, alloc};
 
@@ -60,11 +59,7 @@ impl Machine {
         config.check()?;
         let layout =
             MemoryLayout::new(config.memory_mib.saturating_mul(1 << 20)).map_err(crate::ConfigError::from)?;
-        let kernel = match config.opened.take() {
-            Some(bundle) => bundle,
-            None => Bundle::open(&config.kernel.source()).map_err(crate::ConfigError::from)?,
-        };
-        layout.check_kernel(kernel.load_addr(), kernel.size()).map_err(crate::ConfigError::from)?;
+        let kernel = boot::Source::open(&mut config)?;
 
         let device_loop = EventLoop::spawn("purlin-devices").map_err(BuildError::host("device thread"))?;
         let report = Arc::new(ExitReport::default());
@@ -74,7 +69,7 @@ impl Machine {
         let file_systems = shares::make(&config, plan.file(), &report)?;
 
         let ram = alloc::allocate(&layout, &config.ram)?;
-        boot::load_kernel(&kernel, &ram)?;
+        let kernel = kernel.load(config.initramfs.as_deref(), &ram, &layout)?;
         let vm = KvmVm::new(ram)?;
         let mut slots = Slots::new(vm.ram().clone());
         slots.attach(&vm, Rng::new(device_loop.handle()).map_err(BuildError::host("/dev/urandom"))?)?;
@@ -96,8 +91,8 @@ impl Machine {
         buses.pio.insert(CMOS_PORT, CMOS_LEN, share(cmos))?;
 
         let line = plan.cmdline(slots.places())?;
-        boot::write_tables(vm.ram(), &layout, &line, config.vcpus)?;
-        let vcpus = boot::make_vcpus(&vm, &config, kernel.entry())?;
+        boot::write_tables(vm.ram(), &layout, &line, kernel.initrd, config.vcpus)?;
+        let vcpus = boot::make_vcpus(&vm, &config, kernel.entry)?;
         let vcpus = VcpuGroup::new(vcpus, &Arc::new(buses), &hooks.vcpu_ended)?;
         let machine = Machine { vcpus, slots, consoles, report, _loop: device_loop };
         Ok(Assembled { machine, ends, control })

@@ -54,6 +54,15 @@ impl Bench {
         succeeds(&mut cc);
     }
 
+    /// Compiles the kernel of a few instructions, and compresses it.
+    pub fn kernel(&self) {
+        let file = self.path("kernel");
+        let mut cc = compiler("cc", "gnu11", &format!("{HERE}/kernel.c"));
+        cc.args(["-nostdlib", "-static", "-no-pie", "-Wl,-Ttext-segment=0x1000000", "-o"]).arg(&file);
+        succeeds(&mut cc);
+        succeeds(Command::new("gzip").arg("--keep").arg(&file));
+    }
+
     /// A program that finds the library, and nothing of this process's.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.path(program));

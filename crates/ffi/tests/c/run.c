@@ -1,5 +1,5 @@
-/* run [stdin|stdout|stderr|report|accept|no-init|log|fork|user]... DIRECTORY: starts a machine on a directory, with
- * some streams closed, with krun_set_report_guest_failure(), without our init, in a child of the process that made the
+/* run [stdin|stdout|stderr|report|accept|no-init|elf|gz|log|fork|user]... DIRECTORY: starts a machine on a directory, with
+ * some streams closed, with krun_set_report_guest_failure(), without our init, with a kernel in a file, in a child of the process that made the
  * context, or after a change of the user. */
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -18,6 +18,10 @@ int main(int argc, char **argv)
 			CHECK(krun_set_report_guest_failure(ctx, false), 0);
 		if (strcmp(argv[i], "no-init") == 0)
 			CHECK(krun_disable_implicit_init(ctx), 0);
+		if (strcmp(argv[i], "elf") == 0)
+			CHECK(krun_set_kernel(ctx, "kernel", KRUN_KERNEL_FORMAT_ELF, "run", NULL), 0);
+		if (strcmp(argv[i], "gz") == 0)
+			CHECK(krun_set_kernel(ctx, "kernel.gz", KRUN_KERNEL_FORMAT_IMAGE_GZ, NULL, "quiet"), 0);
 		if (strcmp(argv[i], "log") == 0)
 			CHECK(krun_set_log_level(KRUN_LOG_LEVEL_INFO), 0);
 		if (strcmp(argv[i], "user") == 0) {

@@ -29,6 +29,11 @@ fn disks_networks_sockets_and_graphics() {
 }
 
 #[test]
+fn kernels_in_files() {
+    checks("kernels");
+}
+
+#[test]
 fn a_start_without_a_kernel() {
     let bench = Bench::new();
     bench.program("no_kernel");

@@ -22,8 +22,9 @@ fn a_start_that_fails_leaves_nothing() {
 #[test]
 fn the_process_ends_with_the_guest() {
     let bench = bench();
+    bench.kernel();
     bench.program("run");
-    let table: [(&[&str], i32); 12] = [
+    let table: [(&[&str], i32); 14] = [
         (&[], 125),
         (&["report"], 125),
         (&["accept"], 0),
@@ -32,6 +33,8 @@ fn the_process_ends_with_the_guest() {
         (&["fork"], 125),
         (&["fork", "accept"], 0),
         (&["user"], 125),
+        (&["elf"], 0),
+        (&["gz"], 125),
         (&["stdin"], 125),
         (&["stdout"], 125),
         (&["stderr"], 125),

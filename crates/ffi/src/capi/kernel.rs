@@ -1,0 +1,128 @@
+//! Kernels other than libkrunfw's.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use purlin_vmm_core::boot::kernel::KernelFormat;
+
+use super::guard::{Failure, done};
+use super::pointers::CText;
+use super::table;
+use crate::config::{Kernel, VmConfig};
+
+const FORMAT_RAW: u32 = 0;
+const FORMAT_ELF: u32 = 1;
+const FORMAT_PE_GZ: u32 = 2;
+const FORMAT_IMAGE_BZ2: u32 = 3;
+const FORMAT_IMAGE_GZ: u32 = 4;
+const FORMAT_IMAGE_ZSTD: u32 = 5;
+
+/// What was asked for, in the order in which it counts.
+#[derive(Debug, Default)]
+pub(super) struct KernelCalls {
+    raw: bool,
+    image: Option<Image>,
+    firmware: bool,
+}
+
+#[derive(Debug)]
+struct Image {
+    path: String,
+    format: u32,
+    initramfs: Option<String>,
+    cmdline: Option<String>,
+}
+
+/// A kernel in a file. RAW is opened here and now, and cannot be started; nor can PE_GZ, which is a format
+/// of other architectures.
+#[unsafe(no_mangle)]
+pub extern "C" fn krun_set_kernel(
+    ctx_id: u32,
+    kernel_path: CText,
+    kernel_format: u32,
+    initramfs: CText,
+    cmdline: CText,
+) -> i32 {
+    done(|| {
+        let path = kernel_path.required("kernel_path")?;
+        if kernel_format > FORMAT_IMAGE_ZSTD {
+            return Err(Failure::invalid(format!("kernel_format: {kernel_format} is not known")));
+        }
+        let initramfs = initramfs.optional("initramfs")?;
+        if let Some(path) = &initramfs {
+            let refused = |e| Failure::invalid(format!("initramfs: {path:?}: {e}"));
+            std::fs::metadata(path).map_err(refused)?;
+        }
+        let cmdline = cmdline.optional("cmdline")?;
+        if kernel_format == FORMAT_RAW {
+            check_raw(Path::new(&path))?;
+            return table::update(ctx_id, |context| context.kernel.raw = true);
+        }
+        let image = Image { path, format: kernel_format, initramfs, cmdline };
+        table::update(ctx_id, |context| context.kernel.image = Some(image))
+    })
+}
+
+/// Firmware in a file, which this library cannot start.
+#[unsafe(no_mangle)]
+pub extern "C" fn krun_set_firmware(ctx_id: u32, firmware_path: CText) -> i32 {
+    done(|| {
+        firmware_path.required("firmware_path")?;
+        table::update(ctx_id, |context| context.kernel.firmware = true)
+    })
+}
+
+/// The file must be one that has something in it.
+fn check_raw(path: &Path) -> Result<(), Failure> {
+    let refused = |what: String| Failure::invalid(format!("kernel_path: {path:?}: {what}"));
+    let mut byte = [0];
+    match File::open(path).and_then(|mut file| file.read(&mut byte)) {
+        Ok(0) => Err(refused("is empty".to_owned())),
+        Ok(_) => Ok(()),
+        Err(e) => Err(refused(e.to_string())),
+    }
+}
+
+impl KernelCalls {
+    /// True if libkrunfw's kernel is to be started.
+    pub fn is_default(&self) -> bool {
+        !self.raw && self.image.is_none() && !self.firmware
+    }
+
+    /// The custom command line, if there is one.
+    pub fn cmdline(&self) -> Option<&str> {
+        self.image.as_ref()?.cmdline.as_deref()
+    }
+
+    /// True if the guest has an init of its own.
+    pub fn has_initramfs(&self) -> bool {
+        self.image.as_ref().is_some_and(|image| image.initramfs.is_some())
+    }
+
+    /// With the kernel and RAM disk asked for.
+    pub fn apply(self, config: VmConfig) -> Result<VmConfig, Failure> {
+        if self.raw {
+            return Err(Failure::invalid("kernel: raw kernels cannot be started on this architecture"));
+        }
+        let Some(image) = self.image else {
+            return match self.firmware {
+                true => Err(Failure::invalid("firmware: this build cannot start firmware")),
+                false => Ok(config),
+            };
+        };
+        let format = match image.format {
+            FORMAT_ELF => KernelFormat::Elf,
+            FORMAT_IMAGE_BZ2 => KernelFormat::ImageBz2,
+            FORMAT_IMAGE_GZ => KernelFormat::ImageGz,
+            FORMAT_IMAGE_ZSTD => KernelFormat::ImageZstd,
+            FORMAT_PE_GZ => return Err(Failure::invalid("kernel: PE kernels are not of this architecture")),
+            other => return Err(Failure::invalid(format!("kernel: format {other} is not known"))),
+        };
+        let config = config.kernel(Kernel::Image { path: image.path.into(), format });
+        Ok(match image.initramfs {
+            Some(path) => config.initramfs(path),
+            None => config,
+        })
+    }
+}
