@@ -59,11 +59,7 @@ impl VcpuGroup {
     /// # Errors
     ///
     /// The host refused the kick handler or a thread; no thread is left behind.
-    pub fn new(
-        vcpus: Vec<KvmVcpu>,
-        buses: &Arc<Buses>,
-        on_end: &OnEnd,
-    ) -> Result<Self, KvmError> {
+    pub fn new(vcpus: Vec<KvmVcpu>, buses: &Arc<Buses>, on_end: &OnEnd) -> Result<Self, KvmError> {
         sys::install_kick_handler()?;
         let mut group = VcpuGroup { threads: Vec::new(), state: RunState::Created };
         for vcpu in vcpus {
