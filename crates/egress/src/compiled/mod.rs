@@ -1,0 +1,32 @@
+//! Rules compiled for lookup.
+//!
+//! Networks are laminar: two of them are nested or disjoint. So are host patterns. Both become nodes of a
+//! [`Forest`], where a node inherits the rules of the nodes around it, and a lookup has two steps: find
+//! the innermost node (a static B-tree over the starts of address ranges, or a hash map of names), then
+//! find the lowest rule number in that node's map from port to rule.
+//!
+//! A rule number is the rule's place in the list, so "first match wins" is "lowest number wins", and the
+//! answers of several nodes (an address, and each name pinned to it) combine by minimum.
+
+mod addresses;
+mod forest;
+mod names;
+mod ports;
+mod search;
+
+pub(crate) use addresses::{AddressTable, Networks};
+pub(crate) use forest::NodeId;
+pub(crate) use names::{NameTable, Patterns};
+
+/// The place of a rule in its list.
+pub(crate) type RuleId = u32;
+/// No rule. Greater than every rule number, so that minimum means "first".
+pub(crate) const NO_RULE: RuleId = RuleId::MAX;
+
+/// A rule's ports and number, as the tables take them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PortRule {
+    pub first: u16,
+    pub last: u16,
+    pub id: RuleId,
+}
