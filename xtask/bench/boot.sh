@@ -43,5 +43,5 @@ for name; do
   sleep 1
   cp "/proc/$!/smaps" "/run/rig/$name.smaps"
   kill -9 $!
-  wait $! 2>/dev/null # bash has something to say about a killed job
+  wait $! 2>/dev/null || true # bash has something to say about a killed job
 done
