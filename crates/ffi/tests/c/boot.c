@@ -1,32 +1,120 @@
-/* boot ROOT PROGRAM [ARGUMENT...]: runs a program in a guest. The environment of this process is the guest's. */
+/* boot [OPTION...] ROOT PROGRAM [ARGUMENT...]: runs a program in a guest. The environment of this process is the
+ * guest's. Every option is a call, made in the order given; those of the command line behind it. */
+#define _GNU_SOURCE
 #include <errno.h>
+#include <getopt.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "libkrun.h"
 
-static int fail(const char *call, int error)
+static int32_t ctx;
+
+static void check(const char *call, int32_t result)
 {
-	fprintf(stderr, "%s: %s: %s\n", call, strerror(-error), krun_get_last_error());
-	return 100;
+	if (result >= 0)
+		return;
+	fprintf(stderr, "%s: %s: %s\n", call, strerror(-result), krun_get_last_error());
+	exit(100);
+}
+
+#define CALL(call) check(#call, call)
+
+/* Asks the guest to stop when this process gets a byte from the descriptor in the argument. */
+static int stop_on, stop_event;
+
+static void *stop(void *unused)
+{
+	uint64_t one = 1;
+	char byte;
+
+	(void)unused;
+	if (read(stop_on, &byte, 1) != 1 || write(stop_event, &one, sizeof(one)) != sizeof(one))
+		abort();
+	return NULL;
+}
+
+static void option(int key, char *value)
+{
+	static const uint8_t data[] = "from memory\n";
+	int first = 0, second = 0, third = 0;
+	pthread_t thread;
+
+	switch (key) {
+	case 'd':
+		CALL(krun_set_workdir(ctx, value));
+		break;
+	case 'r':
+		CALL(krun_set_rlimits(ctx, (const char *const[]){ value, NULL }));
+		break;
+	case 'o':
+		CALL(krun_set_console_output(ctx, value));
+		break;
+	case 'n':
+		CALL(krun_disable_implicit_console(ctx));
+		break;
+	case 'c':
+		sscanf(value, "%d,%d,%d", &first, &second, &third);
+		CALL(krun_add_virtio_console_default(ctx, first, second, third));
+		break;
+	case 'm':
+		CALL(krun_add_virtio_console_multiport(ctx));
+		break;
+	case 'p':
+		sscanf(strchr(value, '=') + 1, "%d,%d,%d", &first, &second, &third);
+		*strchr(value, '=') = 0;
+		CALL(krun_add_console_port_inout(ctx, first, value, second, third));
+		break;
+	case 't':
+		sscanf(strchr(value, '=') + 1, "%d,%d", &first, &second);
+		*strchr(value, '=') = 0;
+		CALL(krun_add_console_port_tty(ctx, first, value, second));
+		break;
+	case 's':
+		CALL(krun_add_virtiofs3(ctx, "share", value, 0, true));
+		break;
+	case 'f':
+		CALL(krun_add_virtiofs(ctx, "memory", NULL));
+		CALL(krun_fs_add_overlay_dir(ctx, "memory", "dir", 0755));
+		CALL(krun_fs_add_overlay_file(ctx, "memory", "dir/file", data, sizeof(data) - 1, 0444, false));
+		CALL(krun_fs_add_overlay_file(ctx, "memory", "once", data, sizeof(data) - 1, 0444, true));
+		break;
+	case 'u':
+		CALL(krun_setgid(ctx, (gid_t)atoi(value)));
+		CALL(krun_setuid(ctx, (uid_t)atoi(value)));
+		break;
+	case 'k':
+		CALL(krun_set_kernel(ctx, value, KRUN_KERNEL_FORMAT_ELF, NULL, NULL));
+		break;
+	case 'K':
+		CALL(krun_set_kernel_console(ctx, value));
+		break;
+	case 'x':
+		stop_on = atoi(value);
+		CALL(stop_event = krun_get_shutdown_eventfd(ctx));
+		if (pthread_create(&thread, NULL, stop, NULL) != 0)
+			abort();
+		break;
+	default:
+		exit(99);
+	}
 }
 
 int main(int argc, char **argv)
 {
-	int32_t ctx, error;
+	int key;
 
-	if (argc < 3)
+	CALL(krun_set_log_level(KRUN_LOG_LEVEL_WARN));
+	CALL(ctx = krun_create_ctx());
+	CALL(krun_set_vm_config(ctx, 1, 256));
+	while ((key = getopt(argc, argv, "+d:r:o:nc:mp:t:s:fu:k:K:x:")) >= 0)
+		option(key, optarg);
+	if (argc - optind < 2)
 		return 99;
-	if ((error = krun_set_log_level(KRUN_LOG_LEVEL_WARN)) != 0)
-		return fail("krun_set_log_level", error);
-	if ((ctx = krun_create_ctx()) < 0)
-		return fail("krun_create_ctx", ctx);
-	if ((error = krun_set_vm_config(ctx, 1, 256)) != 0)
-		return fail("krun_set_vm_config", error);
-	if ((error = krun_set_root(ctx, argv[1])) != 0)
-		return fail("krun_set_root", error);
-	if ((error = krun_set_exec(ctx, argv[2], (const char *const *)(argv + 3), NULL)) != 0)
-		return fail("krun_set_exec", error);
-	return fail("krun_start_enter", krun_start_enter(ctx));
+	CALL(krun_set_root(ctx, argv[optind]));
+	CALL(krun_set_exec(ctx, argv[optind + 1], (const char *const *)(argv + optind + 2), NULL));
+	CALL(krun_start_enter(ctx));
+	return 98;
 }

@@ -1,0 +1,148 @@
+//! Consoles on files, pipes and terminals.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use crate::guest::{Host, finish, piped};
+
+#[test]
+#[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
+fn output_to_a_file() {
+    let host = Host::new();
+    let file = host.bench.path("console.log");
+    let ended = host.run(&["-o", file.to_str().unwrap()], "echo out; echo err >&2; exit 4", b"ignored");
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(4), "", ""));
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains("out\r\n") && text.contains("err\r\n"), "{text:?}");
+}
+
+/// The child has these descriptors from 100 on, more than this process has.
+fn with_descriptors(command: &mut Command, list: Vec<OwnedFd>) {
+    // SAFETY: dup2 is async-signal-safe, and the list is open in the child as it is here.
+    unsafe {
+        command.pre_exec(move || {
+            for (number, fd) in (100..).zip(&list) {
+                if libc::dup2(fd.as_raw_fd(), number) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        })
+    };
+}
+
+fn read_all(mut reader: impl Read) -> String {
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+#[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
+fn streams_of_named_ports_and_of_another_console() {
+    let ways: [&[&str]; 2] = [
+        &["-n", "-c", "100,101,102"],
+        &[
+            "-n",
+            "-m",
+            "-p",
+            "krun-stdin=0,100,-1",
+            "-p",
+            "krun-stdout=0,-1,101",
+            "-p",
+            "krun-stderr=0,-1,102",
+        ],
+    ];
+    for options in ways {
+        let host = Host::new();
+        let mut command = host.sh(options, "cat; echo err >&2; exit 6");
+        let (input, mut write_input) = std::io::pipe().unwrap();
+        let (read_output, output) = std::io::pipe().unwrap();
+        let (read_error, error) = std::io::pipe().unwrap();
+        with_descriptors(&mut command, vec![input.into(), output.into(), error.into()]);
+        let child = piped(&mut command).spawn().unwrap();
+        drop(command);
+        write_input.write_all(b"through ports\n").unwrap();
+        drop(write_input);
+        assert_eq!(read_all(read_output), "through ports\n", "{options:?}");
+        assert_eq!(read_all(read_error), "err\n", "{options:?}");
+        assert_eq!(finish(child).code, Some(6), "{options:?}");
+    }
+}
+
+/// Both ends of a new terminal of 100 columns and 30 rows.
+fn terminal() -> (File, OwnedFd) {
+    let (mut master, mut slave) = (-1, -1);
+    let size = libc::winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    let none = std::ptr::null_mut();
+    // SAFETY: the pointers are to two integers, to nothing, and to a size.
+    assert_eq!(unsafe { libc::openpty(&mut master, &mut slave, none, none.cast(), &size) }, 0);
+    // SAFETY: new, and nobody else's.
+    unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) }
+}
+
+fn mode(terminal: &OwnedFd) -> (u32, u32, u32) {
+    // SAFETY: all-zero is a termios.
+    let mut mode: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: writes one termios.
+    assert_eq!(unsafe { libc::tcgetattr(terminal.as_raw_fd(), &mut mode) }, 0);
+    (mode.c_iflag, mode.c_oflag, mode.c_lflag)
+}
+
+/// Reads until the text has come.
+fn expect(master: &mut File, text: &str) {
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains(text) {
+        let mut byte = [0];
+        let count = master.read(&mut byte);
+        assert!(matches!(count, Ok(1)), "{count:?} after {:?}", String::from_utf8_lossy(&seen));
+        seen.extend(byte);
+    }
+}
+
+/// A terminal of its own console, or a port of one: the guest sees its size and new sizes, and Ctrl-C is a
+/// signal there; the mode is raw meanwhile and restored.
+#[test]
+#[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
+fn terminals() {
+    let script = |tty: &str| {
+        format!(
+            "exec <{tty} >{tty} 2>&1; stty size; trap 'stty size' WINCH; trap 'echo int; exit 8' INT
+            echo up; while :; do sleep 0.1; done"
+        )
+    };
+    // The workload's own terminal; Ctrl-C needs it to be the controlling one, which a second console is not.
+    for (options, tty, ctrl_c) in [
+        (["-n", "-c", "100,100,100"].as_slice(), "/dev/console", true),
+        (&["-m", "-t", "term=0,100"], "/dev/hvc1", false),
+    ] {
+        let (mut master, slave) = terminal();
+        let before = mode(&slave);
+        let host = Host::new();
+        let mut command = host.sh(options, &script(tty));
+        with_descriptors(&mut command, vec![slave.try_clone().unwrap()]);
+        let mut child = piped(&mut command).spawn().unwrap();
+        expect(&mut master, "30 100");
+        expect(&mut master, "up");
+        assert_ne!(mode(&slave), before, "{options:?}");
+
+        let size = libc::winsize { ws_row: 50, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: reads one winsize.
+        assert_eq!(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &size) }, 0);
+        // SAFETY: sends a signal to a child that was not waited for.
+        assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGWINCH) }, 0);
+        if ctrl_c {
+            expect(&mut master, "50 120");
+            master.write_all(b"\x03").unwrap();
+            expect(&mut master, "int");
+            assert_eq!(child.wait().unwrap().code(), Some(8), "{options:?}");
+            assert_eq!(mode(&slave), before, "{options:?}");
+        } else {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
