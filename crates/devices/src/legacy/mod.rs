@@ -2,6 +2,7 @@
 
 mod cmos;
 mod i8042;
+pub mod serial;
 
 pub use cmos::{CMOS_LEN, CMOS_PORT, Cmos};
 pub use i8042::{I8042, I8042_LEN, I8042_PORT};

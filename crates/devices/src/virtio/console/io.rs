@@ -39,14 +39,14 @@ enum Access {
 
 /// A descriptor and how to use it.
 #[derive(Debug)]
-pub(super) struct FdEnd {
+pub(crate) struct FdEnd {
     file: File,
     access: Access,
 }
 
 impl FdEnd {
     /// Finds out how to use `fd`.
-    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         let file = File::from(fd);
         let kind = file.metadata()?.file_type();
         if kind.is_socket() {
@@ -67,7 +67,8 @@ impl FdEnd {
         Ok(FdEnd { file, access: Access::Guarded(chunk) })
     }
 
-    fn write(&self, slices: &[VolatileSlice<'_>]) -> io::Result<usize> {
+    /// Writes what goes without waiting, or fails with `WouldBlock`.
+    pub(crate) fn write(&self, slices: &[VolatileSlice<'_>]) -> io::Result<usize> {
         let fd = self.file.as_fd();
         match self.access {
             Access::Socket => sys::send(fd, slices, usize::MAX),
@@ -84,7 +85,8 @@ impl FdEnd {
         }
     }
 
-    fn read(&self, slices: &[VolatileSlice<'_>], limit: usize) -> io::Result<usize> {
+    /// Reads what there is, or fails with `WouldBlock`. 0 is the end.
+    pub(crate) fn read(&self, slices: &[VolatileSlice<'_>], limit: usize) -> io::Result<usize> {
         let fd = self.file.as_fd();
         match self.access {
             Access::Socket => sys::receive(fd, slices, limit),
@@ -97,7 +99,7 @@ impl FdEnd {
     }
 
     /// The descriptor to wait on; `None` if there is never anything to wait for.
-    fn wait_fd(&self) -> Option<RawFd> {
+    pub(crate) fn wait_fd(&self) -> Option<RawFd> {
         (self.access != Access::Plain).then(|| self.file.as_raw_fd())
     }
 }

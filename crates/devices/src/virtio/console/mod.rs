@@ -108,6 +108,7 @@ pub use device::Console;
 #[cfg(any(test, feature = "test-utils"))]
 pub use fuzz::console_ops;
 pub use handle::{ConsoleHandle, PortStats};
+pub(crate) use io::FdEnd;
 pub use lines::{LineSink, LineSplitter, LogSink, MAX_LINE};
 pub use port::{Port, PortRole, PortSpec};
 pub use protocol::{
