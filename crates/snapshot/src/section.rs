@@ -83,10 +83,7 @@ mod tests {
 
     #[test]
     fn an_oversized_payload_is_refused() {
-        let big = Section::new(
-            SectionId { kind: 7, version: 1, instance: 0 },
-            vec![0; MAX_SECTION_LEN + 1],
-        );
+        let big = Section::new(SectionId { kind: 7, version: 1, instance: 0 }, vec![0; MAX_SECTION_LEN + 1]);
         assert!(matches!(big.expect_kind(7, 1), Err(DecodeError::TooLong { .. })));
     }
 }
