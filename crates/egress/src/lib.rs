@@ -56,8 +56,8 @@
 //! for hostile: they are parsed with checked lengths and bounded memory, and bad ones give an error.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod compiled;
 mod config;
