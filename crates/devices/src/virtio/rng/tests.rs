@@ -109,6 +109,7 @@ fn ram_from_another_moment_is_refused() {
     b.rng.quiesce(soon()).unwrap();
     let section = b.rng.save().unwrap();
     b.rng.resume();
+    b.interrupt.take();
     b.ring.submit(&[Buf::Write(8)]);
     b.ring.kick();
     assert!(b.interrupt.wait(LIMIT));
