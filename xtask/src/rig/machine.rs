@@ -5,8 +5,11 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::proc::{say, tail};
 use crate::setup::Machine;
@@ -17,6 +20,8 @@ use super::Options;
 const JOB: &str = ".job";
 /// The job's exit status, which the machine writes there.
 const STATUS: &str = ".status";
+/// The machine makes this file right before it runs the job.
+const STARTED: &str = ".started";
 /// What the machine's kernel says.
 const CONSOLE: &str = ".console";
 
@@ -24,6 +29,12 @@ const CONSOLE: &str = ".console";
 /// for nothing that the rig uses. Without the timer check: on a busy host the emulated timer may miss its moment.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 reboot=t panic=-1 quiet loglevel=4 no_timer_check cryptomgr.notests \
     initcall_blacklist=load_system_certificate_list,jent_mod_init,bpf_dummy_struct_ops_init,bpf_tcp_ca_kfunc_init";
+
+/// Emulation of several CPUs has races, and a boot may die or hang of one. It is tried so often, as long as the job has
+/// not begun.
+const ATTEMPTS: u32 = 3;
+/// After so long a boot hangs.
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
 /// As `timeout` reports that time is up.
 const TIMED_OUT: u8 = 124;
@@ -42,19 +53,30 @@ pub fn run(machine: &Machine, options: &Options, job: &str, stdout: &mut dyn Wri
     };
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     fs::write(out.join(JOB), job)?;
-    remove_file(&out.join(STATUS))?;
-    let ended = emulate(machine, options, out, stdout)?;
+    let mut ended = emulate(machine, options, out, stdout)?;
+    for attempt in 2..=ATTEMPTS {
+        if out.join(STARTED).exists() || is_time_up(ended) {
+            break;
+        }
+        say(format_args!("the rig's machine did not boot; attempt {attempt} of {ATTEMPTS}"));
+        ended = emulate(machine, options, out, stdout)?;
+    }
     let status = fs::read_to_string(out.join(STATUS)).ok().and_then(|text| text.trim().parse().ok());
     let code = status.unwrap_or_else(|| explain(ended, options, out));
-    for name in [JOB, STATUS, CONSOLE] {
+    for name in [JOB, STARTED, STATUS, CONSOLE] {
         remove_file(&out.join(name))?;
     }
     Ok(code)
 }
 
+/// Whether `timeout` ended QEMU.
+fn is_time_up(ended: ExitStatus) -> bool {
+    ended.code() == Some(TIMED_OUT.into())
+}
+
 /// Says why there is no exit status, and returns one of ours.
 fn explain(ended: ExitStatus, options: &Options, out: &Path) -> u8 {
-    if ended.code() == Some(TIMED_OUT.into()) {
+    if is_time_up(ended) {
         say(format_args!("the time limit of {} s is over", options.limit.as_secs()));
         return TIMED_OUT;
     }
@@ -64,7 +86,11 @@ fn explain(ended: ExitStatus, options: &Options, out: &Path) -> u8 {
     MACHINE_FAILED
 }
 
+/// Boots the machine once and waits for its end.
 fn emulate(machine: &Machine, options: &Options, out: &Path, stdout: &mut dyn Write) -> Result<ExitStatus> {
+    for name in [STARTED, STATUS] {
+        remove_file(&out.join(name))?;
+    }
     // `timeout` rather than a clock here, so that the limit holds even if this process is killed.
     let mut qemu = Command::new("timeout")
         .args(["--foreground", "--kill-after=5"])
@@ -80,9 +106,22 @@ fn emulate(machine: &Machine, options: &Options, out: &Path, stdout: &mut dyn Wr
     let from_stderr = qemu.stderr.take().context("QEMU has no stderr")?;
     std::thread::scope(|scope| {
         scope.spawn(|| copy_live(from_stderr, &mut io::stderr()));
+        // Dropping the sender tells the watch that QEMU has ended.
+        let (ended, watch) = mpsc::channel::<()>();
+        let pid = Pid::from_child(&qemu);
+        scope.spawn(move || end_if_boot_hangs(&watch, pid, &out.join(STARTED)));
         copy_live(from_stdout, stdout);
+        drop(ended);
     });
     Ok(qemu.wait()?)
+}
+
+fn end_if_boot_hangs(ended: &mpsc::Receiver<()>, timeout: Pid, started: &Path) {
+    if ended.recv_timeout(BOOT_LIMIT) == Err(RecvTimeoutError::Timeout) && !started.exists() {
+        say(format_args!("the machine has not booted after {} s", BOOT_LIMIT.as_secs()));
+        // `timeout` passes the signal on. Without effect if it is gone already: it is not waited for before we return.
+        let _ = kill_process(timeout, Signal::TERM);
+    }
 }
 
 fn arguments(machine: &Machine, options: &Options, out: &Path) -> Vec<OsString> {
