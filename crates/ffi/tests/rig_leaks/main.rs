@@ -6,7 +6,7 @@
 #[path = "../rig/support.rs"]
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use purlin::{Exec, Kernel, Root};
 use support::{config, sh, wait};
@@ -16,12 +16,20 @@ fn threads_and_descriptors() -> (usize, usize) {
     (count("task"), count("fd"))
 }
 
-fn settles_at(before: (usize, usize), what: &str) {
-    let until = Instant::now() + Duration::from_secs(20);
-    while threads_and_descriptors() != before && Instant::now() < until {
+/// The counts once they stand still: a joined thread is in `/proc` for a moment more.
+fn settled() -> (usize, usize) {
+    let (mut last, mut same) = (threads_and_descriptors(), 0);
+    while same < 25 {
         std::thread::sleep(Duration::from_millis(20));
+        let now = threads_and_descriptors();
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
     }
-    assert_eq!(threads_and_descriptors(), before, "after {what}");
+    last
+}
+
+fn settles_at(before: (usize, usize), what: &str) {
+    assert_eq!(settled(), before, "after {what}");
 }
 
 #[test]
@@ -30,7 +38,7 @@ fn nothing_is_left_of_a_machine() {
     let run_once =
         || assert_eq!(wait(config(Exec::new("/bin/true")).build().unwrap().start().unwrap()).code, 0);
     run_once();
-    let before = threads_and_descriptors();
+    let before = settled();
 
     run_once();
     settles_at(before, "a machine that ended");
