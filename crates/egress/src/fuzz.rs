@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{
     Answer, DnsConfig, DnsStream, Egress, Flow, HostPattern, Inspection, Inspector, MAX_ADDRESSES,
     MAX_ALIASES, MAX_PINNED_ADDRESSES, NameCheck, Policy, PolicyConfig, Protocol, Rule, Target, Verdict,
-    reference,
+    reference::Reference,
 };
 
 /// Destinations tried with every policy, besides those at the edges of its own rules.
@@ -27,12 +27,13 @@ const EDGES_TRIED: usize = 64;
 pub fn policy(data: &[u8]) {
     let Ok(config) = PolicyConfig::from_json(data) else { return };
     let Ok(policy) = Policy::compile(config.clone()) else { return };
+    let reference = Reference::new(&config);
     let anywhere = ANYWHERE.iter().filter_map(|text| text.parse().ok()).map(|ip| (ip, 443));
     let edges = config.rules.iter().take(EDGES_TRIED).flat_map(edges);
     for (address, port) in anywhere.chain(edges) {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let flow = Flow { protocol, destination: SocketAddr::new(address, port) };
-            assert_eq!(policy.decide(&flow), reference::decide(&config, &flow, &[]), "{flow}");
+            assert_eq!(policy.decide(&flow), reference.decide(&flow, &[]), "{flow}");
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Policy(Option<Arc<Compiled>>);
 #[derive(Debug)]
 struct Compiled {
     rules: Vec<Rule>,
+    /// What a decision needs of each rule, close together.
+    outcomes: Vec<Outcome>,
     floor: Vec<Cidr>,
     v4: AddressTable<u32>,
     v6: AddressTable<u128>,
@@ -35,6 +37,13 @@ struct Compiled {
     dns: DnsConfig,
     limits: Limits,
     embedded: EmbeddedIpv4,
+}
+
+/// What a rule says, without what it matches.
+#[derive(Clone, Copy, Debug)]
+struct Outcome {
+    verdict: Verdict,
+    any_protocol: bool,
 }
 
 impl Policy {
@@ -61,7 +70,9 @@ impl Policy {
                 .add_rule(rule, id, config.embedded_ipv4)
                 .map_err(|p| PolicyError::rule(index, "base", p))?;
         }
+        let outcome = |rule: &Rule| Outcome { verdict: rule.verdict, any_protocol: rule.protocol.is_none() };
         Ok(Self(Some(Arc::new(Compiled {
+            outcomes: config.rules.iter().map(outcome).collect(),
             rules: config.rules,
             floor,
             v4: tables.v4.build(),
@@ -157,17 +168,17 @@ impl Compiled {
         if let Some(network) = self.floor.get(place) {
             return Decision::deny(Reason::Floor(*network));
         }
-        let found = place.checked_sub(self.floor.len()).and_then(|i| Some((i, self.rules.get(i)?)));
-        let Some((index, rule)) = found else { return Decision::deny(Reason::NoRule) };
+        let found = place.checked_sub(self.floor.len()).and_then(|i| Some((i, self.outcomes.get(i)?)));
+        let Some((index, outcome)) = found else { return Decision::deny(Reason::NoRule) };
         let port = flow.destination.port();
         let by_name = host.is_some();
-        let mut decision = Decision { host, ..Decision::new(rule.verdict, Reason::Rule(index)) };
-        match (rule.verdict, flow.protocol, port) {
+        let mut decision = Decision { host, ..Decision::new(outcome.verdict, Reason::Rule(index)) };
+        match (outcome.verdict, flow.protocol, port) {
             (Verdict::Redirect(_), _, _) if judged.is_ipv6() => {
                 decision.verdict = Verdict::Deny;
                 decision.reason = Reason::RedirectNeedsIpv4(index);
             }
-            (Verdict::Allow, Protocol::Udp, HTTPS) if by_name && rule.protocol.is_none() => {
+            (Verdict::Allow, Protocol::Udp, HTTPS) if by_name && outcome.any_protocol => {
                 decision.verdict = Verdict::Deny;
                 decision.reason = Reason::UncheckedName(index);
             }

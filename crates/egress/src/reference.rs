@@ -6,16 +6,35 @@ use crate::config::PolicyConfig;
 use crate::flow::{Decision, Flow, NameCheck, Reason};
 use crate::host::HostName;
 use crate::net::{Cidr, EmbeddedIpv4};
-use crate::rule::{Protocol, Target, Verdict};
+use crate::rule::{Protocol, Rule, Target, Verdict};
 
-/// Decides as [`Policy`](crate::Policy) does, slowly and by other means. `pinned` are the names that the
-/// destination is known by.
-pub fn decide(config: &PolicyConfig, flow: &Flow, pinned: &[HostName]) -> Decision {
-    let views = views(flow.destination.ip(), config.embedded_ipv4);
-    if let Some(network) = floor(config).into_iter().find(|n| views.iter().any(|(_, v)| n.contains(*v))) {
-        return Decision::deny(Reason::Floor(network));
+/// Decides as [`Policy`](crate::Policy) does, slowly and by other means.
+#[derive(Debug)]
+pub struct Reference<'a> {
+    config: &'a PolicyConfig,
+    floor: Vec<Cidr>,
+}
+
+impl<'a> Reference<'a> {
+    /// The reference for a policy.
+    pub fn new(config: &'a PolicyConfig) -> Self {
+        Self { config, floor: floor(config) }
     }
-    for (index, rule) in config.rules.iter().enumerate() {
+
+    /// Decides. `pinned` are the names that the destination is known by.
+    pub fn decide(&self, flow: &Flow, pinned: &[HostName]) -> Decision {
+        let views = views(flow.destination.ip(), self.config.embedded_ipv4);
+        let in_floor = self.floor.iter().find(|n| views.iter().any(|(_, v)| n.contains(*v)));
+        match in_floor {
+            Some(network) => Decision::deny(Reason::Floor(*network)),
+            None => by_rules(&self.config.rules, flow, &views, pinned),
+        }
+    }
+}
+
+/// Reads rules until one matches.
+fn by_rules(rules: &[Rule], flow: &Flow, views: &[(bool, IpAddr)], pinned: &[HostName]) -> Decision {
+    for (index, rule) in rules.iter().enumerate() {
         let port = flow.destination.port();
         if rule.protocol.is_some_and(|p| p != flow.protocol) || !rule.ports.contains(port) {
             continue;

@@ -1,4 +1,4 @@
-//! Messages for tests, benches and examples.
+//! Messages and numbers for tests, benches and examples.
 
 use std::net::IpAddr;
 
@@ -81,4 +81,41 @@ pub fn server_name(name: &str) -> Vec<u8> {
 /// Bytes behind their length of two bytes.
 pub fn vector16(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes()[..], bytes].concat()
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): the same numbers in every run.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// A sequence of its own for each seed.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`; 0 if that is 0.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next_u64().checked_rem(end).unwrap_or(0)
+    }
+
+    /// True once in `n` times.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    /// One of the options.
+    pub fn pick<T: Copy, const N: usize>(&mut self, options: [T; N]) -> T {
+        const { assert!(N > 0) };
+        let place = usize::try_from(self.below(N as u64)).unwrap_or(0);
+        #[allow(clippy::indexing_slicing, reason = "a place below N")]
+        options[place]
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::forest::{Forest, NodeId};
+use super::forest::{Maps, NodeId};
 use super::search::{Key, SearchTree};
 use super::{PortRule, RuleId};
 use crate::rule::Protocol;
@@ -36,7 +36,7 @@ pub(crate) struct AddressTable<K> {
     starts: SearchTree<K>,
     /// The innermost network from each start on.
     nodes: Vec<NodeId>,
-    forest: Forest,
+    maps: Maps,
 }
 
 /// The rules of every network, as they are collected: by first address ascending, then by last address
@@ -60,26 +60,23 @@ impl<K: AddressBits> Networks<K> {
 
     /// Compiles.
     pub(crate) fn build(self) -> AddressTable<K> {
-        let mut forest = Forest::new(|_| Vec::new());
+        let mut maps = Maps::new();
         let mut cells = Cells { starts: vec![K::FIRST], nodes: vec![NodeId::ROOT] };
         // The networks around the current address, with the address behind each.
         let mut around: Vec<(Option<K>, NodeId)> = vec![(None, NodeId::ROOT)];
-        for ((first, std::cmp::Reverse(last)), [tcp, udp]) in self.0 {
+        for ((first, std::cmp::Reverse(last)), rules) in self.0 {
             cells.leave_until(Some(first), &mut around);
-            let parent = around.last().map(|(_, node)| *node);
-            let node = forest.add(parent, |protocol| match protocol {
-                Protocol::Tcp => tcp.clone(),
-                Protocol::Udp => udp.clone(),
-            });
+            let parent = around.last().map_or(NodeId::ROOT, |(_, node)| *node);
+            let node = maps.node(parent, &rules);
             cells.change(first, node);
             around.push((last.next(), node));
         }
         cells.leave_until(None, &mut around);
-        AddressTable { starts: SearchTree::new(cells.starts), nodes: cells.nodes, forest }
+        AddressTable { starts: SearchTree::new(cells.starts), nodes: cells.nodes, maps }
     }
 }
 
-/// Ranges of addresses with the same innermost network.
+/// Ranges of addresses with the same rules.
 struct Cells<K> {
     starts: Vec<K>,
     nodes: Vec<NodeId>,
@@ -91,6 +88,9 @@ impl<K: AddressBits> Cells<K> {
         if self.starts.last() == Some(&start) {
             self.starts.pop();
             self.nodes.pop();
+        }
+        if self.nodes.last() == Some(&node) {
+            return;
         }
         self.starts.push(start);
         self.nodes.push(node);
@@ -114,6 +114,6 @@ impl<K: AddressBits> AddressTable<K> {
     /// The first rule for an address and port.
     pub(crate) fn first_rule(&self, address: K, protocol: Protocol, port: u16) -> RuleId {
         let node = self.nodes.get(self.starts.find(address)).copied().unwrap_or(NodeId::ROOT);
-        self.forest.first_rule(node, protocol, port)
+        self.maps.first_rule(node.map(protocol), port)
     }
 }

@@ -1,7 +1,7 @@
 //! Rules compiled for lookup.
 //!
 //! Networks are laminar: two of them are nested or disjoint. So are host patterns. Both become nodes of a
-//! [`Forest`], where a node inherits the rules of the nodes around it, and a lookup has two steps: find
+//! forest, where a node inherits the rules of the nodes around it, and a lookup has two steps: find
 //! the innermost node (a static B-tree over the starts of address ranges, or a hash map of names), then
 //! find the lowest rule number in that node's map from port to rule.
 //!
@@ -24,7 +24,7 @@ pub(crate) type RuleId = u32;
 pub(crate) const NO_RULE: RuleId = RuleId::MAX;
 
 /// A rule's ports and number, as the tables take them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PortRule {
     pub first: u16,
     pub last: u16,

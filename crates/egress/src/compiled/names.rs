@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::forest::{Forest, NodeId};
+use super::forest::{Maps, NodeId};
 use super::{PortRule, RuleId};
 use crate::host::{HostName, HostPattern, parents};
 use crate::rule::Protocol;
@@ -13,7 +13,7 @@ pub(crate) struct NameTable {
     exact: HashMap<HostName, NodeId>,
     /// By the name below which the pattern matches.
     below: HashMap<Box<str>, NodeId>,
-    forest: Forest,
+    maps: Maps,
 }
 
 /// The rules of every host pattern, as they are collected.
@@ -34,28 +34,19 @@ impl Patterns {
         if self.0.is_empty() {
             return None;
         }
-        let mut table =
-            NameTable { exact: HashMap::new(), below: HashMap::new(), forest: Forest::new(|_| Vec::new()) };
+        let mut table = NameTable { exact: HashMap::new(), below: HashMap::new(), maps: Maps::new() };
         let mut patterns: Vec<_> = self.0.into_iter().collect();
         // Outer suffixes first, exact names last: each finds its parent in the table.
         patterns.sort_by_key(|(pattern, _)| match pattern {
             HostPattern::Below(name) => name.as_str().len(),
             HostPattern::Exact(_) => usize::MAX,
         });
-        for (pattern, [tcp, udp]) in patterns {
-            let rules = |protocol| match protocol {
-                Protocol::Tcp => tcp.clone(),
-                Protocol::Udp => udp.clone(),
-            };
+        for (pattern, rules) in patterns {
+            let (HostPattern::Below(name) | HostPattern::Exact(name)) = &pattern;
+            let node = table.maps.node(table.suffix_of(name), &rules);
             match pattern {
-                HostPattern::Below(name) => {
-                    let node = table.forest.add(Some(table.suffix_of(&name)), rules);
-                    table.below.insert(name.as_str().into(), node);
-                }
-                HostPattern::Exact(name) => {
-                    let node = table.forest.add(Some(table.suffix_of(&name)), rules);
-                    table.exact.insert(name, node);
-                }
+                HostPattern::Below(name) => drop(table.below.insert(name.as_str().into(), node)),
+                HostPattern::Exact(name) => drop(table.exact.insert(name, node)),
             }
         }
         Some(table)
@@ -71,7 +62,7 @@ impl NameTable {
 
     /// The first rule for a port of a name at `node`.
     pub(crate) fn first_rule(&self, node: NodeId, protocol: Protocol, port: u16) -> RuleId {
-        self.forest.first_rule(node, protocol, port)
+        self.maps.first_rule(node.map(protocol), port)
     }
 
     fn suffix_of(&self, name: &HostName) -> NodeId {

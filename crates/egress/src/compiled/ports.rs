@@ -69,12 +69,6 @@ fn push(runs: &mut Vec<Run>, start: u16, id: RuleId) {
     }
 }
 
-/// The answer for `port`.
-pub(super) fn answer(runs: &[Run], port: u16) -> RuleId {
-    let after = runs.partition_point(|run| run.start <= port);
-    after.checked_sub(1).and_then(|i| runs.get(i)).map_or(NO_RULE, |run| run.id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +79,10 @@ mod tests {
         let rule =
             (port.clone(), port, id).prop_map(|(a, b, id)| PortRule { first: a.min(b), last: a.max(b), id });
         proptest::collection::vec(rule, 0..12)
+    }
+
+    fn answer(runs: &[Run], port: u16) -> RuleId {
+        runs.iter().rev().find(|run| run.start <= port).map_or(NO_RULE, |run| run.id)
     }
 
     fn scan(rules: &[PortRule], port: u16) -> RuleId {
