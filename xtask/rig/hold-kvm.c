@@ -1,8 +1,8 @@
 /* Keeps two idle virtual machines, with and without interrupt controller, as long as it lives.
  *
- * KVM patches its own code when the first machine of a kind appears and when the last one goes. Emulators without QEMU's
- * "Always lock pages before translation" (before 8.1) may run the old code on another CPU after that, and the kernel
- * dies. With these two, there is never a first nor a last.
+ * KVM patches its own code when the first machine of a kind appears and when the last one goes. QEMU 7.2, emulating more
+ * than one CPU, may run the old code on another CPU after that, and the kernel dies. With these two machines there is never
+ * a first nor a last, which makes that rare.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
