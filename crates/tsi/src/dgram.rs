@@ -58,6 +58,8 @@ pub(crate) struct Dgram {
     pub family: Family,
     /// The common socket.
     pub socket: Option<SocketId>,
+    /// It exists.
+    pub opened: bool,
     /// Destination of SENDTO_DATA.
     pub destination: Route,
     /// Destination of plain datagrams: the socket is connected.
@@ -79,6 +81,7 @@ impl Dgram {
         Dgram {
             family,
             socket: None,
+            opened: false,
             destination: Route::None,
             peer: Route::None,
             peer_name: None,

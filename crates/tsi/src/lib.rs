@@ -5,9 +5,14 @@
 //! network card connects, listens and sends datagrams as if it were a process of the host. The same device
 //! joins vsock ports with unix sockets of the host.
 //!
-//! The [`Muxer`] is pure: no descriptor, thread, clock or guest memory. [`wire`] is its codec,
-//! [`Credit`](credit::Credit) its window arithmetic, [`Limits`] its caps. Whoever owns the host's sockets and
-//! the rings executes its actions; the virtio device of this workspace that does so is not in this version.
+//! # Two halves
+//!
+//! - The core is the [`Muxer`]: pure, no descriptor, thread, clock or guest memory. [`wire`] is its codec,
+//!   [`Credit`](credit::Credit) its window arithmetic, [`Limits`] its caps.
+//! - The shell (feature `device`) is the virtio device `shell::Vsock`: one thread that owns every host
+//!   socket and moves bytes straight between them and guest memory.
+//!
+//! Another VMM may take the device, or the muxer alone with its own sockets and rings.
 //!
 //! # Example: a connect, seen from inside the muxer
 //!
@@ -53,6 +58,8 @@ mod io;
 mod limits;
 mod listener;
 mod muxer;
+#[cfg(feature = "device")]
+pub mod shell;
 mod slots;
 mod stream;
 mod timers;

@@ -86,8 +86,8 @@ impl Muxer {
         }
     }
 
-    /// The common socket, made if there is none.
-    fn common_socket(&mut self, id: Id) -> Option<SocketId> {
+    /// The common socket. A new one still has to be made, which connecting does by itself.
+    fn common_socket(&mut self, id: Id, make: bool) -> Option<SocketId> {
         let dgram = self.dgram_mut(id)?;
         if let Some(socket) = dgram.socket {
             return Some(socket);
@@ -95,12 +95,14 @@ impl Muxer {
         let family = dgram.family;
         let socket = self.new_socket(Owner::Record(id))?;
         self.dgram_mut(id)?.socket = Some(socket);
-        self.actions.push_back(Action::OpenDatagram { socket, family });
+        if make {
+            self.actions.push_back(Action::OpenDatagram { socket, family });
+        }
         Some(socket)
     }
 
     fn route_directly(&mut self, id: Id, addr: SockAddr) {
-        if self.common_socket(id).is_none() {
+        if self.common_socket(id, true).is_none() {
             return;
         }
         let Some(dgram) = self.dgram_mut(id) else { return };
@@ -112,7 +114,7 @@ impl Muxer {
 
     /// Connects the common socket; `csocket` waits for the outcome.
     fn connect_directly(&mut self, id: Id, csocket: Option<u32>, addr: SockAddr) {
-        let Some(socket) = self.common_socket(id) else {
+        let Some(socket) = self.common_socket(id, false) else {
             return self.tell_connect(csocket, -errno::EMFILE);
         };
         let Some(dgram) = self.dgram_mut(id) else { return };
@@ -126,11 +128,19 @@ impl Muxer {
         }
     }
 
+    /// The host made the common socket.
+    pub(super) fn dgram_opened(&mut self, id: Id) {
+        if let Some(dgram) = self.dgram_mut(id) {
+            dgram.opened = true;
+        }
+    }
+
     /// The host connected a datagram socket.
     pub(super) fn dgram_connected(&mut self, id: Id, socket: SocketId) {
         let Some(dgram) = self.dgram_mut(id) else { return };
         let Some((csocket, addr)) = dgram.connecting.take() else { return };
         if dgram.socket == Some(socket) {
+            dgram.opened = true;
             if let Some(inet) = addr.inet() {
                 dgram.contacted(inet.ip());
             }
@@ -149,8 +159,7 @@ impl Muxer {
         if dgram.by_socket(socket).is_some() {
             dgram.forget(socket);
             self.forget_socket(socket);
-        } else if waiting.is_none() {
-            // It could not be made.
+        } else if !dgram.opened {
             dgram.socket = None;
             dgram.destination = Route::None;
             self.forget_socket(socket);

@@ -26,14 +26,11 @@ impl Muxer {
     /// A record that was announced only; may be forgotten.
     pub(super) fn note_unused(&mut self, id: Id) {
         self.unused.push_back(id);
-        if self.unused.len() > self.config.limits.unused {
-            let records = &self.records;
-            self.unused.retain(|&id| records.get(id).is_some_and(Record::is_unused));
-        }
-        while self.unused.len() > self.config.limits.unused {
-            if let Some(oldest) = self.next_unused() {
-                self.remove(oldest);
-            }
+        if self.unused.len() > self.config.limits.unused
+            && let Some(oldest) = self.unused.pop_front()
+            && self.records.get(oldest).is_some_and(Record::is_unused)
+        {
+            self.remove(oldest);
         }
     }
 

@@ -189,6 +189,11 @@ impl Muxer {
         self.messages.len() >= self.config.limits.messages
     }
 
+    /// True if there is something for the guest, as soon as it offers a receive buffer.
+    pub fn wants_buffers(&mut self) -> bool {
+        self.packet_len().is_some() || !self.ready.is_empty()
+    }
+
     /// Length of the next packet [`Muxer::poll_packet`] gives, header included.
     pub fn packet_len(&mut self) -> Option<usize> {
         self.skip_stale_messages();
@@ -296,3 +301,6 @@ impl Muxer {
         self.reply(port, csocket, Reply::Result(result));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,8 @@ impl Muxer {
                 Some(Body::Dgram(_)) => self.dgram_connected(id, socket),
                 _ => {}
             },
-            SocketEvent::Opened | SocketEvent::Accepted(_) | SocketEvent::NothingToAccept => {}
+            SocketEvent::Opened => self.dgram_opened(id),
+            SocketEvent::Accepted(_) | SocketEvent::NothingToAccept => {}
         }
     }
 

@@ -1,0 +1,288 @@
+//! The virtio device around the worker.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use purlin_devices::shell::{EventLoop, WorkerSlot};
+use purlin_devices::virtio::section_kind::DEVICE_BASE;
+use purlin_devices::virtio::{
+    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, Signal,
+    VirtioDevice, restore_queues, save_queues,
+};
+use purlin_snapshot::{Section, SectionId, Writer};
+use rustix::process::{Resource, getrlimit};
+use thiserror::Error;
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+use virtio_queue::QueueT;
+
+use super::events::{EventRing, ResetNews};
+use super::host::Host;
+use super::policy::Policy;
+use super::rx::RxRing;
+use super::sockets::Sockets;
+use super::state;
+use super::tx::TxRing;
+use super::worker::VsockWorker;
+use crate::config::{ConfigError, Dial, MuxerConfig};
+use crate::muxer::Muxer;
+use crate::wire::UnixAddr;
+
+/// To the guest, from the guest, events.
+const QUEUE_SIZES: [u16; 3] = [256, 256, 256];
+const SECTION_KIND: u32 = DEVICE_BASE + DeviceType::Vsock as u32;
+const SECTION_VERSION: u16 = 1;
+/// VIRTIO_VSOCK_F_DGRAM of libkrunfw's kernel: datagrams, which TSI needs.
+const F_DGRAM: u64 = 1 << 3;
+/// How long a reset waits for the thread, on the vCPU thread that asked for it.
+const RESET_WAIT: Duration = Duration::from_millis(50);
+/// Descriptors left to the rest of the process.
+const FD_RESERVE: u64 = 128;
+
+/// What the device is made of.
+pub struct VsockConfig {
+    /// Sockets and ports. `ask_policy` is set by the device if there is a policy, `first_port` always, and
+    /// `limits.sockets` is lowered to what the process may open.
+    pub muxer: MuxerConfig,
+    /// Decides what may leave. Default: everything.
+    pub policy: Option<Arc<dyn Policy>>,
+}
+
+impl VsockConfig {
+    /// These sockets and ports, and no policy.
+    pub fn new(muxer: MuxerConfig) -> Self {
+        VsockConfig { muxer, policy: None }
+    }
+}
+
+/// A device cannot be made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum VsockError {
+    /// The configuration cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A mapped port cannot be listened on.
+    #[error("vsock port {port}: cannot listen on {path}: {source}")]
+    Listen {
+        /// The port.
+        port: u32,
+        /// Its socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The host refused a descriptor or a thread.
+    #[error("vsock: {0}")]
+    Host(#[from] io::Error),
+}
+
+/// A virtio-vsock device with its own thread.
+pub struct Vsock {
+    cid: u64,
+    features: u64,
+    /// The host side, while no driver is there.
+    host: Option<Host>,
+    // The slot goes before the loop it sends to.
+    slot: WorkerSlot<VsockWorker>,
+    _thread: EventLoop,
+}
+
+impl Vsock {
+    /// Opens the listeners of mapped ports and starts the device's thread. Clients may connect at once; the
+    /// guest gets their connections when its driver is there.
+    ///
+    /// # Errors
+    ///
+    /// [`VsockError`]: everything that can be wrong with the configuration is found here.
+    pub fn new(config: VsockConfig) -> Result<Self, VsockError> {
+        let VsockConfig { mut muxer, policy } = config;
+        muxer.ask_policy = policy.is_some();
+        muxer.first_port = random();
+        muxer.limits.sockets = muxer.limits.sockets.min(spare_descriptors());
+        let cid = muxer.cid;
+        let ports = muxer.unix_ports.clone();
+        let mut host = Host::new(Muxer::new(muxer)?, Sockets::new()?, policy);
+        host.act(Instant::now());
+        // Listeners are opened in the order of the ports.
+        if let Some((socket, error)) = host.refused.pop_front() {
+            let mut listening = ports.iter().filter(|p| p.dial == Dial::Host);
+            let entry = listening.nth(socket.slot() as usize);
+            let (port, path) = entry.map_or((0, PathBuf::new()), |p| (p.port, path_of(&p.path)));
+            return Err(VsockError::Listen { port, path, source: io::Error::from_raw_os_error(error) });
+        }
+        let thread = EventLoop::spawn("purlin-vsock")?;
+        let slot = WorkerSlot::new(thread.handle());
+        Ok(Vsock { cid, features: 0, host: Some(host), slot, _thread: thread })
+    }
+
+    /// Makes a worker of a driver's queues and the host side, which is given back if that fails.
+    fn worker(&mut self, context: ActivateContext) -> Result<VsockWorker, ActivateError> {
+        let ActivateContext { memory, queues, interrupt, .. } = context;
+        let (expected, found) = (QUEUE_SIZES.len(), queues.len());
+        let Ok([rx, tx, events]) = <[_; 3]>::try_from(queues) else {
+            return Err(ActivateError::QueueCount { expected, found });
+        };
+        let rings = (RxRing::new(rx), TxRing::new(tx), EventRing { queue: events, news: ResetNews::None });
+        let host = self.host.take().ok_or(ActivateError::AlreadyActive)?;
+        VsockWorker::new(memory, interrupt, rings, host)
+            .map_err(|source| ActivateError::Host { what: "deadline timer", source })
+    }
+}
+
+impl VirtioDevice for Vsock {
+    fn device_type(&self) -> DeviceType {
+        DeviceType::Vsock
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &QUEUE_SIZES
+    }
+
+    fn features(&self) -> u64 {
+        F_DGRAM | 1 << VIRTIO_RING_F_EVENT_IDX
+    }
+
+    fn ack_features(&mut self, features: u64) {
+        self.features = features;
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        let space = self.cid.to_le_bytes();
+        let rest = usize::try_from(offset).ok().and_then(|at| space.get(at..)).unwrap_or_default();
+        for (to, from) in data.iter_mut().zip(rest) {
+            *to = *from;
+        }
+    }
+
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    fn activate(&mut self, context: ActivateContext) -> Result<(), ActivateError> {
+        if !self.slot.is_empty() {
+            return Err(ActivateError::AlreadyActive);
+        }
+        let mut worker = self.worker(context)?;
+        if let Some(host) = &mut worker.host {
+            host.muxer.start();
+        }
+        self.slot.put(worker);
+        self.slot.start().map_err(|source| ActivateError::Host { what: "vsock thread", source })
+    }
+
+    fn quiesce(&mut self, deadline: Instant) -> Result<(), Busy> {
+        self.slot.park(deadline).map_err(|reason| Busy { device: DeviceType::Vsock, reason })
+    }
+
+    fn save(&self) -> Result<Section, SaveError> {
+        let worker = self.slot.parked();
+        if worker.is_none() && !self.slot.is_empty() {
+            return Err(SaveError::NotQuiesced(DeviceType::Vsock));
+        }
+        let mut w = Writer::new();
+        w.u64(self.cid);
+        w.u64(self.features);
+        w.bool(worker.is_some());
+        if let Some(worker) = worker {
+            w.bool(worker.failed);
+            if let Some(host) = &worker.host {
+                state::save(&mut w, &host.muxer.save());
+            }
+            let queues = [&worker.rx.queue, &worker.tx.queue, &worker.events.queue];
+            save_queues(&mut w, queues.into_iter().map(|q| &q.queue));
+        }
+        let id = SectionId { kind: SECTION_KIND, version: SECTION_VERSION, instance: 0 };
+        Ok(Section::new(id, w.into_bytes()))
+    }
+
+    fn restore(&mut self, section: &Section, context: Option<ActivateContext>) -> Result<(), RestoreError> {
+        if !self.slot.is_empty() {
+            return Err(RestoreError::NotFresh);
+        }
+        let mut r = section.expect_kind(SECTION_KIND, SECTION_VERSION)?;
+        let cid = r.u64("cid")?;
+        if cid != self.cid {
+            let (saved, configured) = (cid.to_string(), self.cid.to_string());
+            return Err(RestoreError::Mismatch { field: "cid", saved, configured });
+        }
+        let features = r.u64("features")?;
+        let mut context = context;
+        let mut saved = None;
+        if r.bool("active")? {
+            let failed = r.bool("failed")?;
+            let state = state::load(&mut r)?;
+            restore_queues(&mut r, QUEUE_SIZES.len(), context.as_mut())?;
+            saved = Some((failed, state));
+        }
+        r.finish()?;
+        if let (Some((failed, state)), Some(context)) = (saved, context) {
+            if let Some(host) = &mut self.host {
+                let refuse = |e: crate::StateError| RestoreError::Mismatch {
+                    field: "sockets",
+                    saved: e.to_string(),
+                    configured: "none".to_owned(),
+                };
+                host.muxer.restore(&state).map_err(refuse)?;
+                host.act(Instant::now());
+                for addr in host.muxer.lost_listeners() {
+                    log::warn!("vsock: the guest's listener on {addr:?} could not be opened again");
+                }
+            }
+            let mut worker = self.worker(context)?;
+            worker.failed = failed;
+            worker.events.news = ResetNews::Due;
+            self.slot.put(worker);
+        }
+        self.features = features;
+        Ok(())
+    }
+
+    fn resume(&mut self) {
+        let Some(worker) = self.slot.parked() else { return };
+        let interrupt = Arc::clone(&worker.interrupt);
+        let queues = [&worker.rx.queue, &worker.tx.queue, &worker.events.queue];
+        let ready: Vec<u16> = queues.into_iter().filter(|q| q.queue.ready()).map(|q| q.index).collect();
+        if let Err(e) = self.slot.start() {
+            log::error!("vsock cannot resume: {e}");
+        }
+        for index in ready {
+            interrupt.trigger(Signal::Queue(index));
+        }
+    }
+
+    fn reset(&mut self) -> ResetProgress {
+        let now = Instant::now();
+        let deadline = now.checked_add(RESET_WAIT).unwrap_or(now);
+        match self.slot.park(deadline) {
+            Ok(()) => {
+                if let Some(mut host) = self.slot.parked_mut().and_then(VsockWorker::take_host) {
+                    host.reset(now);
+                    self.host = Some(host);
+                }
+                self.slot.clear();
+                self.features = 0;
+                ResetProgress::Done
+            }
+            Err(_) if self.slot.is_empty() => ResetProgress::Done,
+            Err(_) => ResetProgress::Pending,
+        }
+    }
+}
+
+/// Anything a guest of an earlier run does not know.
+fn random() -> u32 {
+    RandomState::new().build_hasher().finish() as u32
+}
+
+/// How many sockets the process may open.
+fn spare_descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let spare = limit.saturating_sub(FD_RESERVE).max(limit / 2);
+    usize::try_from(spare).unwrap_or(usize::MAX)
+}
+
+fn path_of(name: &UnixAddr) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    std::ffi::OsStr::from_bytes(name.path().unwrap_or_default()).into()
+}

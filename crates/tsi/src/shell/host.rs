@@ -1,0 +1,171 @@
+//! The muxer and its sockets: actions are executed, events are passed on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::io::Errno;
+use vmm_sys_util::epoll::EventSet;
+
+use super::policy::Policy;
+use super::sockets::{Begun, Kind, Sockets};
+use crate::io::{Action, SocketEvent, SocketId, Verdict};
+use crate::muxer::Muxer;
+
+/// Everything of the device that outlives the driver.
+pub(super) struct Host {
+    pub muxer: Muxer,
+    pub sockets: Sockets,
+    policy: Option<Arc<dyn Policy>>,
+    policy_generation: u64,
+    /// Errors of listeners of mapped ports, while they are opened.
+    pub refused: VecDeque<(SocketId, i32)>,
+}
+
+impl Host {
+    pub fn new(muxer: Muxer, sockets: Sockets, policy: Option<Arc<dyn Policy>>) -> Self {
+        let policy_generation = policy.as_ref().map_or(0, |p| p.generation());
+        Host { muxer, sockets, policy, policy_generation, refused: VecDeque::new() }
+    }
+
+    /// Notices a policy that was replaced.
+    pub fn check_policy(&mut self) {
+        let generation = self.policy.as_ref().map_or(0, |p| p.generation());
+        if generation != self.policy_generation {
+            self.policy_generation = generation;
+            self.muxer.policy_changed();
+        }
+    }
+
+    /// Executes what the muxer asks for, until it asks for nothing more.
+    pub fn act(&mut self, now: Instant) {
+        while let Some(action) = self.muxer.poll_action() {
+            self.execute(now, action);
+        }
+    }
+
+    fn execute(&mut self, now: Instant, action: Action) {
+        match action {
+            Action::Connect { socket, addr } => {
+                let event = match self.sockets.connect(socket, &addr) {
+                    Ok(Begun::Done) => SocketEvent::Connected,
+                    Ok(Begun::InProgress) => return,
+                    Err(e) => self.failed(socket, e),
+                };
+                self.muxer.handle_socket(now, socket, event);
+            }
+            Action::Listen { socket, addr, backlog, v6_only, replace } => {
+                let event = match self.sockets.listen(socket, &addr, backlog, v6_only, replace) {
+                    Ok(bound) => SocketEvent::Listening(bound),
+                    Err(e) => {
+                        self.refused.push_back((socket, e.raw_os_error()));
+                        self.refused.truncate(64);
+                        self.failed(socket, e)
+                    }
+                };
+                self.muxer.handle_socket(now, socket, event);
+            }
+            Action::Accept { listener, socket } => {
+                let event = match self.sockets.accept(listener, socket) {
+                    Ok(from) => SocketEvent::Accepted(from),
+                    Err(Errno::AGAIN) => SocketEvent::NothingToAccept,
+                    Err(e) => self.failed(socket, e),
+                };
+                self.muxer.handle_socket(now, socket, event);
+            }
+            Action::OpenDatagram { socket, family } => {
+                let event = match self.sockets.open_datagram(socket, family) {
+                    Ok(()) => SocketEvent::Opened,
+                    Err(e) => self.failed(socket, e),
+                };
+                self.muxer.handle_socket(now, socket, event);
+            }
+            Action::ConnectDatagram { socket, addr } => {
+                let is_new = self.sockets.get(socket).is_none();
+                let event = match self.sockets.connect_datagram(socket, &addr) {
+                    Ok(()) => SocketEvent::Connected,
+                    Err(e) if is_new => self.failed(socket, e),
+                    Err(e) => SocketEvent::Refused(e.raw_os_error()),
+                };
+                self.muxer.handle_socket(now, socket, event);
+            }
+            Action::Preamble { socket, bytes } => {
+                if self.sockets.preamble(socket, &bytes) {
+                    self.muxer.handle_socket(now, socket, SocketEvent::WriteFailed);
+                }
+            }
+            Action::ShutdownWrite { socket } => self.sockets.shutdown_write(socket),
+            Action::Close { socket, abort } => self.sockets.close(socket, abort),
+            Action::AskPolicy { id, flow } => {
+                // Without a policy nothing is asked.
+                let verdict = self.policy.as_ref().map_or(Verdict::Deny, |policy| policy.decide(&flow));
+                self.muxer.handle_verdict(now, id, verdict);
+            }
+        }
+    }
+
+    /// What may have been made of the socket goes away.
+    fn failed(&mut self, socket: SocketId, error: Errno) -> SocketEvent {
+        self.sockets.close(socket, true);
+        SocketEvent::Refused(error.raw_os_error())
+    }
+
+    /// One event of the epoll.
+    pub fn event(&mut self, now: Instant, socket: SocketId, flags: EventSet) {
+        let Some(sock) = self.sockets.get(socket) else { return };
+        match sock.kind {
+            Kind::Connecting => {
+                let Some(outcome) = self.sockets.connect_outcome(socket, flags) else { return };
+                let event = match outcome {
+                    Ok(()) => SocketEvent::Connected,
+                    Err(e) => SocketEvent::Refused(e),
+                };
+                self.muxer.handle_socket(now, socket, event);
+                self.act(now);
+                if outcome.is_ok() {
+                    self.stream_event(now, socket, flags);
+                }
+            }
+            Kind::Stream => self.stream_event(now, socket, flags),
+            Kind::Listener => self.muxer.handle_socket(now, socket, SocketEvent::Readable),
+            Kind::Datagram => {
+                if flags.contains(EventSet::ERROR) {
+                    self.sockets.clear_error(socket);
+                }
+                if flags.contains(EventSet::IN) {
+                    self.muxer.handle_socket(now, socket, SocketEvent::Readable);
+                }
+            }
+        }
+    }
+
+    fn stream_event(&mut self, now: Instant, socket: SocketId, flags: EventSet) {
+        let Some(sock) = self.sockets.get(socket) else { return };
+        let ends = EventSet::READ_HANG_UP | EventSet::HANG_UP | EventSet::ERROR;
+        sock.to_the_end |= flags.intersects(ends | EventSet::PRIORITY);
+        if flags.contains(EventSet::OUT) && !sock.out.is_empty() {
+            self.flush(now, socket);
+        }
+        if flags.contains(EventSet::HANG_UP) {
+            self.muxer.handle_socket(now, socket, SocketEvent::HungUp);
+        } else if flags.intersects(ends | EventSet::IN | EventSet::PRIORITY) {
+            self.muxer.handle_socket(now, socket, SocketEvent::Readable);
+        }
+    }
+
+    fn flush(&mut self, now: Instant, socket: SocketId) {
+        let event = match self.sockets.flush(socket) {
+            Ok(0) => return,
+            // A window is far below 4 GiB.
+            Ok(n) => SocketEvent::Written(n as u32),
+            Err(_) => SocketEvent::WriteFailed,
+        };
+        self.muxer.handle_socket(now, socket, event);
+    }
+
+    /// Ends everything but the listeners of mapped ports.
+    pub fn reset(&mut self, now: Instant) {
+        self.muxer.reset();
+        self.act(now);
+    }
+}

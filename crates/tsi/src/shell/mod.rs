@@ -1,0 +1,32 @@
+//! The virtio-vsock device (virtio 1.2 §5.10): rings, sockets, and the thread that owns both.
+//!
+//! One thread per device. It sleeps in one epoll, in which every descriptor is registered once and
+//! edge-triggered. There is no lock on the way of a byte: stream data goes from guest memory to the socket by
+//! `sendmsg(2)` over the guest's own buffers, and from the socket into the guest's receive buffers by
+//! `readv(2)`; only what a socket does not take is copied.
+//!
+//! # Files
+//!
+//! `sys` has the unsafe calls. `addr` and `sockets` make and use host sockets, `outbuf` holds what they did not
+//! take; `rx` and `tx` are the two rings, `events` the third; `worker` is the thread's loop, `device` the virtio
+//! device, `state` its saved form.
+
+mod addr;
+mod device;
+mod events;
+mod host;
+mod outbuf;
+mod policy;
+mod rx;
+mod sockets;
+mod state;
+#[allow(unsafe_code)]
+mod sys;
+mod tx;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use device::{Vsock, VsockConfig, VsockError};
+pub use policy::Policy;

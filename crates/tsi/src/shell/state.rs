@@ -1,0 +1,108 @@
+//! The saved form of a muxer.
+
+use purlin_devices::virtio::RestoreError;
+use purlin_snapshot::{DecodeError, Reader, Writer};
+
+use crate::muxer::{DgramState, ListenerState, MuxerState, StreamState};
+use crate::wire::{Family, SockAddr};
+
+/// More than any configuration allows is not even decoded.
+const MAX_RECORDS: u32 = 1 << 20;
+
+pub(super) fn save(w: &mut Writer, state: &MuxerState) {
+    w.u32(state.next_port);
+    w.u32(count(state.streams.len()));
+    for s in &state.streams {
+        w.u32(s.guest);
+        w.u32(s.host);
+        option(w, s.csocket);
+        w.u16(s.family as u16);
+        w.bool(s.unused);
+        option(w, s.owed);
+    }
+    w.u32(count(state.listeners.len()));
+    for l in &state.listeners {
+        w.u32(l.guest);
+        option(w, l.csocket);
+        addr(w, &l.requested);
+        w.u32(l.backlog);
+        w.bool(l.v6_only);
+        w.u32(l.ready);
+        option(w, l.waiter);
+    }
+    w.u32(count(state.dgrams.len()));
+    for d in &state.dgrams {
+        w.u32(d.guest);
+        option(w, d.csocket);
+        w.u16(d.family as u16);
+        w.bool(d.peer.is_some());
+        if let Some(peer) = &d.peer {
+            addr(w, peer);
+        }
+    }
+}
+
+pub(super) fn load(r: &mut Reader<'_>) -> Result<MuxerState, RestoreError> {
+    let mut state = MuxerState { next_port: r.u32("next_port")?, ..MuxerState::default() };
+    for _ in 0..r.count("streams", MAX_RECORDS)? {
+        state.streams.push(StreamState {
+            guest: r.u32("stream.guest")?,
+            host: r.u32("stream.host")?,
+            csocket: read_option(r, "stream.csocket")?,
+            family: read_family(r)?,
+            unused: r.bool("stream.unused")?,
+            owed: read_option(r, "stream.owed")?,
+        });
+    }
+    for _ in 0..r.count("listeners", MAX_RECORDS)? {
+        state.listeners.push(ListenerState {
+            guest: r.u32("listener.guest")?,
+            csocket: read_option(r, "listener.csocket")?,
+            requested: read_addr(r)?,
+            backlog: r.u32("listener.backlog")?,
+            v6_only: r.bool("listener.v6_only")?,
+            ready: r.u32("listener.ready")?,
+            waiter: read_option(r, "listener.waiter")?,
+        });
+    }
+    for _ in 0..r.count("dgrams", MAX_RECORDS)? {
+        state.dgrams.push(DgramState {
+            guest: r.u32("dgram.guest")?,
+            csocket: read_option(r, "dgram.csocket")?,
+            family: read_family(r)?,
+            peer: if r.bool("dgram.connected")? { Some(read_addr(r)?) } else { None },
+        });
+    }
+    Ok(state)
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+fn option(w: &mut Writer, value: Option<u32>) {
+    w.bool(value.is_some());
+    w.u32(value.unwrap_or(0));
+}
+
+fn read_option(r: &mut Reader<'_>, field: &'static str) -> Result<Option<u32>, DecodeError> {
+    let some = r.bool(field)?;
+    let value = r.u32(field)?;
+    Ok(some.then_some(value))
+}
+
+fn read_family(r: &mut Reader<'_>) -> Result<Family, DecodeError> {
+    let raw = r.u16("family")?;
+    Family::from_raw(raw).ok_or(DecodeError::Value { field: "family", value: raw.into() })
+}
+
+fn addr(w: &mut Writer, addr: &SockAddr) {
+    let mut bytes = [0; 128];
+    let len = addr.emit(&mut bytes) as usize;
+    w.bytes(bytes.get(..len).unwrap_or_default());
+}
+
+fn read_addr(r: &mut Reader<'_>) -> Result<SockAddr, DecodeError> {
+    let bytes = r.bytes("address", 128)?;
+    SockAddr::parse(bytes).map_err(|_| DecodeError::Value { field: "address", value: bytes.len() as u64 })
+}
