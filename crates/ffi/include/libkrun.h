@@ -217,23 +217,28 @@ int32_t krun_set_passt_fd(uint32_t ctx_id, int fd);
 int32_t krun_set_gvproxy_path(uint32_t ctx_id, char *c_path);
 int32_t krun_set_net_mac(uint32_t ctx_id, uint8_t *const c_mac);
 
-/* --- Sockets between guest and host: not built in ----------------------------------------------------------- */
+/* --- Sockets between guest and host, and the guest's network through them (TSI) ----------------------------- */
 
 #define KRUN_TSI_HIJACK_INET (1 << 0)
 #define KRUN_TSI_HIJACK_UNIX (1 << 1)
 
-/* There is no implicit device in this build, either way. */
+/* By default there is a vsock device with KRUN_TSI_HIJACK_INET. After this call there is none, also not one that was
+ * added before. */
 int32_t krun_disable_implicit_vsock(uint32_t ctx_id);
 
-/* -EEXIST: krun_disable_implicit_vsock() was not called before. */
+/* A vsock device with these TSI features, or none of them, in place of the implicit one. -EINVAL: unknown features.
+ * -EEXIST: krun_disable_implicit_vsock() was not called before, or this call was. */
 int32_t krun_add_vsock(uint32_t ctx_id, uint32_t tsi_features);
 
-/* -ENODEV: after krun_disable_implicit_vsock(). listen: -EEXIST if the path exists. */
+/* Joins a vsock port with a unix socket of the host, of at most 107 bytes (-EINVAL): the guest connects to the port of
+ * CID 2, and the library to the path; or, with listen, the library listens on the path and connects to that port of the
+ * guest. One per port, the last counts. -ENODEV: after krun_disable_implicit_vsock(). -EINVAL: the port is one that TSI
+ * uses. listen: -EEXIST if the path exists, -EINVAL if that cannot be told. */
 int32_t krun_add_vsock_port(uint32_t ctx_id, uint32_t port, const char *c_filepath);
 int32_t krun_add_vsock_port2(uint32_t ctx_id, uint32_t port, const char *c_filepath, bool listen);
 
-/* "HOST:GUEST" each, no port twice on a side (-EINVAL). NULL: as if not called. An empty list exposes no port, which
- * this build does not do anyway. -ENODEV: as above. */
+/* The ports the guest can listen on by TSI, as "HOST:GUEST" each, no port twice on a side (-EINVAL): others fail in
+ * the guest. NULL, or no call: all, each as itself. An empty list: none. -ENODEV: as above. */
 int32_t krun_set_port_map(uint32_t ctx_id, const char *const port_map[]);
 
 /* --- Consoles ----------------------------------------------------------------------------------------------- */
@@ -266,6 +271,11 @@ int32_t krun_add_console_port_tty(uint32_t ctx_id, uint32_t console_id, const ch
 /* Adds a stream of bytes; a negative descriptor is an absent direction. */
 int32_t krun_add_console_port_inout(uint32_t ctx_id, uint32_t console_id, const char *name, int input_fd,
                                     int output_fd);
+
+/* Adds a serial line, /dev/ttyS0 first, negative descriptors being absent. They stay the caller's. Input that is a
+ * terminal is in raw mode while the machine runs. Lines after the fourth are not there. The kernel prints on it if
+ * krun_set_kernel_console() names it. */
+int32_t krun_add_serial_console_default(uint32_t ctx_id, int input_fd, int output_fd);
 
 /* --- GPU, display, input, sound: never built in ------------------------------------------------------------- */
 

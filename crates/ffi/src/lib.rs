@@ -25,6 +25,11 @@ pub mod host;
 mod machine;
 mod vm;
 
-pub use config::{ConfigError, Console, ConsolePort, ConsoleStream, Exec, Kernel, Root, Share, VmConfig};
+pub use config::{
+    ConfigError, Console, ConsolePort, ConsoleStream, Exec, Kernel, Network, Root, SerialLine, Share,
+    TsiConfig, VmConfig, VsockPort,
+};
 pub use machine::BuildError;
+/// Types of [`TsiConfig`]: flags, port maps, policies, limits.
+pub use purlin_tsi as tsi;
 pub use vm::{ExitReason, Vm, VmError, VmExit};

@@ -9,7 +9,9 @@ use vmm_sys_util::eventfd::EventFd;
 use super::console::{ConsoleCalls, with_console};
 use super::guard::Failure;
 use super::kernel::KernelCalls;
+use super::serial::AddedLine;
 use super::user::User;
+use super::vsock::VsockCalls;
 use crate::config::{Exec, Share, VmConfig};
 
 /// A virtual machine as C calls describe it, until it is started. Plain data but for the kernel's library and
@@ -28,7 +30,8 @@ pub(super) struct Context {
     pub shares: Vec<Share>,
     pub exec: ExecCalls,
     pub consoles: ConsoleCalls,
-    pub vsock_disabled: bool,
+    pub serial_lines: Vec<AddedLine>,
+    pub vsock: VsockCalls,
     pub user: User,
     pub shutdown: Option<EventFd>,
     /// Whether a guest that ends without a status gives another code than 0, if the caller said so.
@@ -59,7 +62,8 @@ impl Context {
             shares: Vec::new(),
             exec: ExecCalls::default(),
             consoles: ConsoleCalls::default(),
-            vsock_disabled: false,
+            serial_lines: Vec::new(),
+            vsock: VsockCalls::default(),
             user: User::default(),
             shutdown: None,
             report_guest_failure: None,
@@ -105,6 +109,7 @@ impl Context {
             config = config.cmdline(words);
         }
         config = self.kernel.apply(config)?;
+        config = self.vsock.apply(config)?;
         Ok(self.shares.into_iter().fold(config, VmConfig::share))
     }
 }

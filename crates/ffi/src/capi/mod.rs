@@ -31,6 +31,7 @@ mod machine;
 mod net;
 mod overlay;
 mod pointers;
+mod serial;
 mod shutdown;
 mod signals;
 mod start;

@@ -7,8 +7,9 @@ use rustix::thread::set_name;
 
 use super::console::Added;
 use super::guard::{Failure, call};
+use super::serial::AddedLine;
 use super::stdio::Stdio;
-use super::{exit, shutdown, signals, table};
+use super::{exit, serial, shutdown, signals, table};
 use crate::config::{ConfigError, Console, VmConfig};
 use crate::machine::BuildError;
 use crate::vm::VmError;
@@ -43,6 +44,10 @@ fn run(ctx_id: u32) -> Result<i32, Failure> {
     let mut context = table::take(ctx_id)?;
     let mut stdio = Stdio::capture()?;
     let added = context.consoles.added.iter().map(Added::open).collect::<Result<Vec<_>, _>>()?;
+    let lines = serial::effective(&context.serial_lines)
+        .iter()
+        .map(AddedLine::open)
+        .collect::<Result<Vec<_>, _>>()?;
     let implicit = match context.consoles.output.take() {
         _ if context.consoles.implicit_disabled => Console::Disabled,
         Some(path) => Console::file(path),
@@ -53,6 +58,7 @@ fn run(ctx_id: u32) -> Result<i32, Failure> {
     let shutdown = context.shutdown.take();
     let user = std::mem::take(&mut context.user);
     let config = added.into_iter().fold(context.into_config()?.console(implicit), VmConfig::add_console);
+    let config = lines.into_iter().fold(config, VmConfig::serial_line);
     user.become_it()?;
 
     let _pipes = signals::BlockedPipe::new();

@@ -1,35 +1,77 @@
-//! Sockets between guest and host. Arguments are checked as libkrun does; there is no vsock device yet.
+//! Sockets between guest and host, and the guest's network through them (TSI).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use purlin_tsi::wire::{TSI_PORT, UnixAddr};
+use purlin_tsi::{PortMap, TsiFlags};
 
 use super::context::Context;
 use super::guard::{Failure, done};
 use super::pointers::{CBool, CText, CTextList};
 use super::table;
+use crate::config::{Network, TsiConfig, VmConfig, VsockPort};
 
-/// KRUN_TSI_HIJACK_INET and KRUN_TSI_HIJACK_UNIX.
-const TSI_FEATURES: u32 = 0x3;
+/// What the calls here asked for.
+#[derive(Debug, Default)]
+pub(super) struct VsockCalls {
+    device: Device,
+    ports: BTreeMap<u32, VsockPort>,
+    /// (host, guest); `None` is all.
+    map: Option<Vec<(u16, u16)>>,
+}
+
+/// Whether there is a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Device {
+    /// One with TSI.
+    #[default]
+    Implicit,
+    Disabled,
+    Explicit(TsiFlags),
+}
+
+impl VsockCalls {
+    /// Adds the device, if there is to be one.
+    pub fn apply(self, config: VmConfig) -> Result<VmConfig, Failure> {
+        let flags = match self.device {
+            Device::Disabled => return Ok(config),
+            Device::Implicit => TsiFlags::HIJACK_INET,
+            Device::Explicit(flags) => flags,
+        };
+        let map = match self.map {
+            None => PortMap::all(),
+            Some(pairs) => PortMap::only(pairs).map_err(|e| Failure::invalid(e.to_string()))?,
+        };
+        let network = Network::Tsi(TsiConfig::new().flags(flags).ports(map));
+        Ok(self.ports.into_values().fold(config.network(network), VmConfig::vsock_port))
+    }
+}
 
 /// No vsock device.
 #[unsafe(no_mangle)]
 pub extern "C" fn krun_disable_implicit_vsock(ctx_id: u32) -> i32 {
-    done(|| table::update(ctx_id, |context| context.vsock_disabled = true))
+    done(|| table::update(ctx_id, |context| context.vsock.device = Device::Disabled))
 }
 
 /// A vsock device in place of the implicit one, which must have been disabled.
 #[unsafe(no_mangle)]
 pub extern "C" fn krun_add_vsock(ctx_id: u32, tsi_features: u32) -> i32 {
     done(|| {
-        if tsi_features & !TSI_FEATURES != 0 {
-            return Err(Failure::invalid(format!("tsi_features: {tsi_features:#x} has unknown bits")));
-        }
+        let flags = TsiFlags::from_bits(tsi_features)
+            .ok_or_else(|| Failure::invalid(format!("tsi_features: {tsi_features:#x} has unknown bits")))?;
         table::with(ctx_id, |context| {
-            if !context.vsock_disabled {
-                let text = "there is an implicit vsock device; call krun_disable_implicit_vsock first";
-                return Err(Failure::new(libc::EEXIST, text));
-            }
-            Err(no_vsock())
+            let text = match context.vsock.device {
+                Device::Disabled => {
+                    context.vsock.device = Device::Explicit(flags);
+                    return Ok(());
+                }
+                Device::Implicit => {
+                    "there is an implicit vsock device; call krun_disable_implicit_vsock first"
+                }
+                Device::Explicit(_) => "there is a vsock device already",
+            };
+            Err(Failure::new(libc::EEXIST, text))
         })
     })
 }
@@ -42,37 +84,49 @@ pub extern "C" fn krun_add_vsock_port(ctx_id: u32, port: u32, c_filepath: CText)
 
 /// The same, with a choice of who listens.
 #[unsafe(no_mangle)]
-pub extern "C" fn krun_add_vsock_port2(ctx_id: u32, _port: u32, c_filepath: CText, listen: CBool) -> i32 {
+pub extern "C" fn krun_add_vsock_port2(ctx_id: u32, port: u32, c_filepath: CText, listen: CBool) -> i32 {
     done(|| {
         let path = c_filepath.required("c_filepath")?;
-        if listen != 0 {
-            check_unused(Path::new(&path))?;
+        if UnixAddr::new(path.as_bytes()).is_none_or(|name| name.path().is_none()) {
+            let text = format!("c_filepath: {} bytes, 1 to 107 are possible", path.len());
+            return Err(Failure::invalid(text));
         }
+        if port == TSI_PORT {
+            return Err(Failure::invalid(format!("port: {TSI_PORT} is used by TSI")));
+        }
+        let entry = if listen != 0 {
+            check_unused(Path::new(&path))?;
+            VsockPort::host_connects(port, path)
+        } else {
+            VsockPort::guest_connects(port, path)
+        };
         table::with(ctx_id, |context| {
             check_enabled(context)?;
-            Err(no_vsock())
+            context.vsock.ports.insert(port, entry);
+            Ok(())
         })
     })
 }
 
 /// Which ports of the guest are exposed, and as which of the host. NULL is as if it had not been called; an
-/// empty list exposes nothing, which is what happens.
+/// empty list exposes nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn krun_set_port_map(ctx_id: u32, port_map: CTextList) -> i32 {
     done(|| {
         let Some(list) = port_map.optional("port_map")? else {
-            return table::update(ctx_id, |_| ());
+            return table::update(ctx_id, |context| context.vsock.map = None);
         };
-        check_port_map(&list)?;
+        let map = parse_port_map(&list)?;
         table::with(ctx_id, |context| {
             check_enabled(context)?;
-            if list.is_empty() { Ok(()) } else { Err(no_vsock()) }
+            context.vsock.map = Some(map);
+            Ok(())
         })
     })
 }
 
 fn check_enabled(context: &Context) -> Result<(), Failure> {
-    if context.vsock_disabled {
+    if context.vsock.device == Device::Disabled {
         return Err(Failure::new(libc::ENODEV, "the machine has no vsock device"));
     }
     Ok(())
@@ -87,22 +141,18 @@ fn check_unused(path: &Path) -> Result<(), Failure> {
 }
 
 /// `host:guest` each, no port twice on one side.
-fn check_port_map(list: &[String]) -> Result<(), Failure> {
-    let mut seen = (BTreeSet::new(), BTreeSet::new());
+fn parse_port_map(list: &[String]) -> Result<Vec<(u16, u16)>, Failure> {
+    let mut map = Vec::new();
     for entry in list {
         let bad = |what| Failure::invalid(format!("port_map: {entry:?} {what}"));
         let (host, guest) = entry.split_once(':').ok_or_else(|| bad("is not HOST:GUEST"))?;
         let port = |text: &str| text.parse::<u16>().map_err(|_| bad("has no port numbers"));
-        let (host, guest) = (port(host)?, port(guest)?);
-        if !(seen.0.insert(host) & seen.1.insert(guest)) {
+        map.push((port(host)?, port(guest)?));
+        if PortMap::only(map.iter().copied()).is_err() {
             return Err(bad("has a port that was given before"));
         }
     }
-    Ok(())
-}
-
-fn no_vsock() -> Failure {
-    Failure::not_built("vsock device")
+    Ok(map)
 }
 
 #[cfg(test)]
@@ -131,7 +181,7 @@ mod tests {
         ];
         for (list, good) in table {
             let list: Vec<String> = list.iter().map(|s| (*s).to_owned()).collect();
-            assert_eq!(check_port_map(&list).is_ok(), good, "{list:?}");
+            assert_eq!(parse_port_map(&list).is_ok(), good, "{list:?}");
         }
     }
 }

@@ -3,17 +3,23 @@
 mod console;
 mod error;
 mod exec;
+mod network;
 mod root;
+mod serial;
 
 pub(crate) use console::PortEnds;
 pub use console::{Console, ConsolePort, ConsoleStream};
 pub use error::ConfigError;
 pub use exec::Exec;
+pub use network::{Network, TsiConfig, VsockPort};
 pub(crate) use root::ROOT_TAG;
 pub use root::{Root, Share};
+pub use serial::SerialLine;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use purlin_devices::legacy::serial::SERIAL_LINES;
 use purlin_vmm_core::arch::x86_64::cpuid::MAX_CPUS;
 use purlin_vmm_core::boot::kernel::KernelFormat;
 use purlin_vmm_core::bundle::Bundle;
@@ -65,6 +71,10 @@ pub struct VmConfig {
     pub(crate) exec: Exec,
     pub(crate) console: Console,
     pub(crate) more_consoles: Vec<Console>,
+    pub(crate) serial_lines: Vec<SerialLine>,
+    pub(crate) network: Network,
+    pub(crate) vsock_ports: Vec<VsockPort>,
+    pub(crate) vsock_boot_grace: Option<Duration>,
 }
 
 impl Default for VmConfig {
@@ -84,6 +94,10 @@ impl Default for VmConfig {
             exec: Exec::default(),
             console: Console::default(),
             more_consoles: Vec::new(),
+            serial_lines: Vec::new(),
+            network: Network::default(),
+            vsock_ports: Vec::new(),
+            vsock_boot_grace: None,
         }
     }
 }
@@ -189,11 +203,36 @@ impl VmConfig {
         self
     }
 
+    /// Adds a serial line, `ttyS0` first. At most four; the kernel prints on one that `console=` names.
+    pub fn serial_line(mut self, line: SerialLine) -> Self {
+        self.serial_lines.push(line);
+        self
+    }
+
     /// Whether the guest's PID 1 is this library's.
     pub(crate) fn has_our_init(&self) -> bool {
         // Of several roots the guest keeps the first.
         let root = self.shares.iter().find(|share| share.is_root());
         self.implicit_init && root.is_none_or(|root| root.implicit_init)
+    }
+
+    /// How the guest reaches the outside. Default [`Network::None`].
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Joins a vsock port of the guest with a unix socket of the host. One per port.
+    pub fn vsock_port(mut self, port: VsockPort) -> Self {
+        self.vsock_ports.push(port);
+        self
+    }
+
+    /// How long connections of [`VsockPort::host_connects`] wait for a guest that refuses them, as it does while
+    /// it boots. Default 30 s.
+    pub fn vsock_boot_grace(mut self, grace: Duration) -> Self {
+        self.vsock_boot_grace = Some(grace);
+        self
     }
 
     /// Checks what can be checked without the host.
@@ -205,7 +244,16 @@ impl VmConfig {
             return Err(ConfigError::field("memory_mib", self.memory_mib, "use 16 to 1048576"));
         }
         self.shares.iter().try_for_each(Share::check)?;
+        self.vsock_ports.iter().try_for_each(VsockPort::check)?;
         self.more_consoles.iter().try_for_each(Console::check_further)?;
+        let lines = self.serial_lines.len();
+        if lines > SERIAL_LINES.len() {
+            return Err(ConfigError::field(
+                "serial_line",
+                lines,
+                format!("use at most {}", SERIAL_LINES.len()),
+            ));
+        }
         self.exec.check()
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use purlin_devices::virtio::console::ConsoleError;
+use purlin_tsi::shell::VsockError;
 use purlin_vmm_core::arch::x86_64::cpuid::CpuidError;
 use purlin_vmm_core::boot::BootError;
 use purlin_vmm_core::boot::mptable::MpTableError;
@@ -38,6 +39,9 @@ pub enum BuildError {
     /// A console could not be made.
     #[error("console: {0}")]
     Console(#[from] ConsoleError),
+    /// The network or a vsock port cannot be served.
+    #[error(transparent)]
+    Vsock(#[from] VsockError),
     /// More devices than interrupt lines.
     #[error(
         "{devices} devices are more than the {limit} this machine has interrupt lines for; remove shares"

@@ -4,6 +4,7 @@
 mod boot;
 mod console;
 mod error;
+mod serial;
 mod shares;
 mod slots;
 mod workload;
@@ -15,15 +16,20 @@ use purlin_devices::legacy::{CMOS_LEN, CMOS_PORT, Cmos, I8042, I8042_LEN, I8042_
 use purlin_devices::shell::EventLoop;
 use purlin_devices::virtio::console::PortHandle;
 use purlin_devices::virtio::rng::Rng;
+use purlin_tsi::shell::Vsock;
 use purlin_vmm_core::kvm::{KvmVm, OnEnd, VcpuGroup};
 use purlin_vmm_core::memory::{MemoryLayout, alloc};
 
 pub(crate) use console::{Consoles, HostEnds, Terminal};
 pub use error::BuildError;
+use serial::SerialLines;
 pub(crate) use shares::ExitReport;
 pub(crate) use slots::Slots;
 
 use crate::config::VmConfig;
+
+/// A reader of guest output that takes nothing for this long at the end loses the rest.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A machine that is ready to run.
 ///
@@ -32,6 +38,7 @@ pub(crate) struct Machine {
     pub vcpus: VcpuGroup,
     pub slots: Slots,
     pub consoles: Consoles,
+    pub serial_lines: SerialLines,
     pub report: Arc<ExitReport>,
     _loop: EventLoop,
 }
@@ -66,6 +73,8 @@ impl Machine {
         let console::Made { mut consoles, ends, control, before_shares, last, names } =
             console::make(&config, &device_loop)?;
         let plan = workload::plan(&config, &names)?;
+        let vsock = config.network.vsock(&config.vsock_ports, config.vsock_boot_grace);
+        let vsock = vsock.map(Vsock::new).transpose()?;
         let file_systems = shares::make(&config, plan.file(), &report)?;
 
         let ram = alloc::allocate(&layout, &config.ram)?;
@@ -83,18 +92,25 @@ impl Machine {
             consoles.flushed.push(slots.attach(&vm, console)?);
         }
 
+        if let Some(vsock) = vsock {
+            slots.attach(&vm, vsock)?;
+            slots.add_words(&config.network.kernel_words());
+        }
+
         let mut buses = slots.take_buses();
+        let lines = std::mem::take(&mut config.serial_lines);
+        let serial_lines = serial::make(lines, &vm, &mut slots, &mut buses, &mut consoles, &device_loop)?;
         let i8042 = I8042::new(hooks.guest_reset);
         buses.pio.insert(I8042_PORT, I8042_LEN, share(i8042))?;
         let above = layout.high_end().map_or(0, |end| end.saturating_sub(1 << 32));
         let cmos = Cmos::new(layout.low_end(), above, SystemTime::now);
         buses.pio.insert(CMOS_PORT, CMOS_LEN, share(cmos))?;
 
-        let line = plan.cmdline(slots.places())?;
+        let line = plan.cmdline(slots.places(), slots.words())?;
         boot::write_tables(vm.ram(), &layout, &line, kernel.initrd, config.vcpus)?;
         let vcpus = boot::make_vcpus(&vm, &config, kernel.entry)?;
         let vcpus = VcpuGroup::new(vcpus, &Arc::new(buses), &hooks.vcpu_ended)?;
-        let machine = Machine { vcpus, slots, consoles, report, _loop: device_loop };
+        let machine = Machine { vcpus, slots, consoles, serial_lines, report, _loop: device_loop };
         Ok(Assembled { machine, ends, control })
     }
 
@@ -105,6 +121,7 @@ impl Machine {
             log::error!("the machine's processors do not stop: {e}");
         }
         self.consoles.flush();
+        self.serial_lines.flush();
     }
 }
 

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use purlin_devices::legacy::serial::{Serial, SerialBusy};
 use purlin_devices::virtio::mmio::{MMIO_LEN, MmioTransport, QUEUE_NOTIFY, TransportConfig};
-use purlin_devices::virtio::{Busy, SaveError, VirtioDevice};
+use purlin_devices::virtio::{Busy, DeviceType, SaveError, VirtioDevice};
 use purlin_snapshot::Section;
 use purlin_vmm_core::irq::IrqAllocator;
 use purlin_vmm_core::kvm::{Buses, KvmVm};
@@ -13,10 +14,13 @@ use purlin_vmm_core::memory::layout::{FIRST_DEVICE_IRQ, LAST_DEVICE_IRQ, mmio_sl
 
 use super::BuildError;
 
+/// Linux claims this line for the CMOS clock and does not share it; a device there that is probed later fails.
+const RTC_IRQ: u32 = 8;
+
 /// What the machine does to a device it otherwise knows nothing of.
 trait Stoppable: Send {
     fn quiesce(&mut self, deadline: Instant) -> Result<(), Busy>;
-    fn save(&self, instance: u32) -> Result<[Section; 2], SaveError>;
+    fn save(&self, instance: u32) -> Result<Vec<Section>, SaveError>;
     fn resume(&mut self);
     fn abort(&mut self);
 }
@@ -25,14 +29,30 @@ impl<D: VirtioDevice> Stoppable for MmioTransport<D> {
     fn quiesce(&mut self, deadline: Instant) -> Result<(), Busy> {
         MmioTransport::quiesce(self, deadline)
     }
-    fn save(&self, instance: u32) -> Result<[Section; 2], SaveError> {
-        MmioTransport::save(self, instance)
+    fn save(&self, instance: u32) -> Result<Vec<Section>, SaveError> {
+        Ok(MmioTransport::save(self, instance)?.into())
     }
     fn resume(&mut self) {
         MmioTransport::resume(self);
     }
     fn abort(&mut self) {
         MmioTransport::abort(self);
+    }
+}
+
+impl Stoppable for Serial {
+    fn quiesce(&mut self, deadline: Instant) -> Result<(), Busy> {
+        let busy = |e: SerialBusy| Busy { device: DeviceType::Console, reason: e.to_string() };
+        Serial::quiesce(self, deadline).map_err(busy)
+    }
+    fn save(&self, instance: u32) -> Result<Vec<Section>, SaveError> {
+        Ok(vec![Serial::save(self, instance)])
+    }
+    fn resume(&mut self) {
+        Serial::resume(self);
+    }
+    fn abort(&mut self) {
+        Serial::resume(self);
     }
 }
 
@@ -48,6 +68,7 @@ pub(crate) struct Slots {
     ram: SharedRam,
     devices: Vec<Arc<Mutex<dyn Stoppable>>>,
     places: Vec<(u64, u32)>,
+    words: Vec<(usize, &'static str)>,
     irqs: IrqAllocator,
     buses: Buses,
 }
@@ -58,6 +79,7 @@ impl Slots {
             ram,
             devices: Vec::new(),
             places: Vec::new(),
+            words: Vec::new(),
             irqs: IrqAllocator::new(FIRST_DEVICE_IRQ, LAST_DEVICE_IRQ),
             buses: Buses::default(),
         }
@@ -70,9 +92,11 @@ impl Slots {
         device: D,
     ) -> Result<Attached<D>, BuildError> {
         let number = self.places.len() as u32;
-        let limit = LAST_DEVICE_IRQ - FIRST_DEVICE_IRQ + 1;
+        // All but the clock's.
+        let limit = LAST_DEVICE_IRQ - FIRST_DEVICE_IRQ;
         let too_many = BuildError::TooManyDevices { devices: number + 1, limit };
-        let (Some(irq), Some(base)) = (self.irqs.allocate(), mmio_slot(number)) else { return Err(too_many) };
+        let irq = self.irqs.allocate().filter(|&irq| irq != RTC_IRQ).or_else(|| self.irqs.allocate());
+        let (Some(irq), Some(base)) = (irq, mmio_slot(number)) else { return Err(too_many) };
         let config = TransportConfig { memory: self.ram.clone(), irq: vm.irq_line(irq)?, shm: None };
         let transport = MmioTransport::new(device, config).map_err(BuildError::host("queue descriptor"))?;
         for (queue, event) in (0u32..).zip(transport.queue_events()) {
@@ -85,9 +109,25 @@ impl Slots {
         Ok(transport)
     }
 
+    /// Adds a device without a slot to what is quiesced, saved and resumed.
+    pub fn add_serial(&mut self, line: Arc<Mutex<Serial>>) {
+        self.devices.push(line);
+    }
+
     /// Address and interrupt of each slot.
     pub fn places(&self) -> &[(u64, u32)] {
         &self.places
+    }
+
+    /// Puts words on the guest's command line, behind the device attached last.
+    pub fn add_words(&mut self, words: &[&'static str]) {
+        let devices = self.places.len();
+        self.words.extend(words.iter().map(|&word| (devices, word)));
+    }
+
+    /// Words, each with the number of devices before it.
+    pub fn words(&self) -> &[(usize, &'static str)] {
+        &self.words
     }
 
     /// The buses, complete but for legacy devices.

@@ -23,8 +23,10 @@ const MAX_DEVICES: usize = 19;
 /// value, and our init is on a root device to read it.
 pub(super) fn plan(config: &VmConfig, ports: &[&str]) -> Result<Plan, ConfigError> {
     let VmConfig { exec, shares, .. } = config;
+    let words: usize = config.network.kernel_words().iter().map(|word| word.len() + 1).sum();
+    let reserve = MAX_DEVICES * DEVICE_WORD + words;
     let refused = match on_the_line(config, ports) {
-        Ok(line) if line.len() + MAX_DEVICES * DEVICE_WORD <= Limits::default().bytes => {
+        Ok(line) if line.len() + reserve <= Limits::default().bytes => {
             return Ok(Plan { line, file: None });
         }
         Ok(line) => CmdlineError::TooLong { len: line.len(), limit: Limits::default().bytes },
@@ -44,11 +46,14 @@ impl Plan {
         self.file.as_deref()
     }
 
-    /// The whole line, with the devices at these places.
-    pub fn cmdline(&self, places: &[(u64, u32)]) -> Result<String, ConfigError> {
+    /// The whole line, with the devices at these places, and words that each come after so many of them.
+    pub fn cmdline(&self, places: &[(u64, u32)], words: &[(usize, &str)]) -> Result<String, ConfigError> {
         let mut line = self.line.clone();
-        for &(base, irq) in places {
+        for (before, &(base, irq)) in (1..).zip(places) {
             line.virtio_mmio(base, irq)?;
+            for (_, word) in words.iter().filter(|(devices, _)| *devices == before) {
+                line.word(word)?;
+            }
         }
         Ok(line.finish()?)
     }
@@ -120,10 +125,10 @@ mod tests {
         let config = config(exec);
         let plan = made(&config);
         assert!(plan.file().is_none());
-        let line = plan.cmdline(&[(0xd000_0000, 5)]).unwrap();
+        let line = plan.cmdline(&[(0xd000_0000, 5)], &[(1, "tsi_hijack")]).unwrap();
         let tail = r#"PURLIN_PORTS=krun-stdout,purlin-control KRUN_INIT=/bin/sh KRUN_WORKDIR=/tmp KRUN_RLIMITS=7=1:2 "A=b c" -- -c "exit 7""#;
         assert!(line.ends_with(tail), "{line}");
-        assert!(line.contains("virtio_mmio.device=4K@0xd0000000:5 "), "{line}");
+        assert!(line.contains("virtio_mmio.device=4K@0xd0000000:5 tsi_hijack "), "{line}");
     }
 
     #[test]
@@ -145,7 +150,7 @@ mod tests {
             let file = plan.file().unwrap_or_else(|| panic!("{exec:?} stayed on the line"));
             let read = purlin_init::workload::Workload::decode(file).unwrap();
             assert_eq!(read, exec.workload());
-            let line = plan.cmdline(&[]).unwrap();
+            let line = plan.cmdline(&[], &[]).unwrap();
             assert!(line.ends_with("PURLIN_EXEC_FILE=/init.krun.exec"), "{line}");
         }
     }
@@ -161,6 +166,6 @@ mod tests {
     fn the_line_has_room_for_every_device() {
         let config = config(Exec::new("/bin/sh").arg("x".repeat(900)));
         let places: Vec<_> = (0..19).map(|i| (0xd000_0000 + i * 0x1000, 5 + i as u32)).collect();
-        assert!(made(&config).cmdline(&places).is_ok());
+        assert!(made(&config).cmdline(&places, &[]).is_ok());
     }
 }

@@ -59,6 +59,10 @@ static void option(int key, char *value)
 		sscanf(value, "%d,%d,%d", &first, &second, &third);
 		CALL(krun_add_virtio_console_default(ctx, first, second, third));
 		break;
+	case 'S':
+		sscanf(value, "%d,%d", &first, &second);
+		CALL(krun_add_serial_console_default(ctx, first, second));
+		break;
 	case 'm':
 		CALL(krun_add_virtio_console_multiport(ctx));
 		break;
@@ -109,7 +113,7 @@ int main(int argc, char **argv)
 	CALL(krun_set_log_level(KRUN_LOG_LEVEL_WARN));
 	CALL(ctx = krun_create_ctx());
 	CALL(krun_set_vm_config(ctx, 1, 256));
-	while ((key = getopt(argc, argv, "+d:r:o:nc:mp:t:s:fu:k:K:x:")) >= 0)
+	while ((key = getopt(argc, argv, "+d:r:o:nc:S:mp:t:s:fu:k:K:x:")) >= 0)
 		option(key, optarg);
 	if (argc - optind < 2)
 		return 99;

@@ -61,6 +61,10 @@ int main(void)
 	FAILS(krun_add_console_port_inout(ctx, 4, "x", 0, 0), EINVAL, "console_id");
 	FAILS(krun_add_console_port_inout(other, 2, "x", 0, 0), EINVAL, "console_id");
 
+	CHECK(krun_add_serial_console_default(ctx, pipe_ends[0], pipe_ends[1]), 0);
+	CHECK(krun_add_serial_console_default(ctx, -1, INT_MAX), 0);
+	FAILS(krun_add_serial_console_default(NO_CTX, 0, 1), ENOENT, "context");
+
 	/* Nothing above was taken over. */
 	CHECK(krun_free_ctx(ctx), 0);
 	CHECK(krun_free_ctx(other), 0);

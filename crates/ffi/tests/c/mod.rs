@@ -54,10 +54,10 @@ impl Bench {
         succeeds(&mut cc);
     }
 
-    /// Compiles the kernel of a few instructions, and compresses it.
-    pub fn kernel(&self) {
+    /// Compiles a kernel of a few instructions, and compresses it: `kernel` and `kernel.gz`.
+    pub fn kernel(&self, name: &str) {
         let file = self.path("kernel");
-        let mut cc = compiler("cc", "gnu11", &format!("{HERE}/kernel.c"));
+        let mut cc = compiler("cc", "gnu11", &format!("{HERE}/{name}.c"));
         cc.args(["-nostdlib", "-static", "-no-pie", "-Wl,-Ttext-segment=0x1000000", "-o"]).arg(&file);
         succeeds(&mut cc);
         succeeds(Command::new("gzip").arg("--keep").arg(&file));

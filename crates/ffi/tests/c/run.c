@@ -1,6 +1,8 @@
-/* run [stdin|stdout|stderr|report|accept|no-init|elf|gz|log|fork|user]... DIRECTORY: starts a machine on a directory, with
- * some streams closed, with krun_set_report_guest_failure(), without our init, with a kernel in a file, in a child of the process that made the
- * context, or after a change of the user. */
+/* run [WORD...] DIRECTORY: starts a machine on a directory.
+ *
+ * stdin, stdout, stderr: with that stream closed. report, accept: with krun_set_report_guest_failure(). no-init: without
+ * our init. elf, gz: with a kernel in a file. lines: with the standard streams as a serial line in place of a console.
+ * log: with a log. fork: in a child of the process that made the context. user: after a change of the user. */
 #include <fcntl.h>
 #include <sys/wait.h>
 
@@ -22,6 +24,12 @@ int main(int argc, char **argv)
 			CHECK(krun_set_kernel(ctx, "kernel", KRUN_KERNEL_FORMAT_ELF, "run", NULL), 0);
 		if (strcmp(argv[i], "gz") == 0)
 			CHECK(krun_set_kernel(ctx, "kernel.gz", KRUN_KERNEL_FORMAT_IMAGE_GZ, NULL, "quiet"), 0);
+		if (strcmp(argv[i], "lines") == 0) {
+			CHECK(krun_disable_implicit_console(ctx), 0);
+			/* More than a machine has. */
+			for (int line = 0; line < 5; line++)
+				CHECK(krun_add_serial_console_default(ctx, line == 0 ? 0 : -1, line == 0 ? 1 : -1), 0);
+		}
 		if (strcmp(argv[i], "log") == 0)
 			CHECK(krun_set_log_level(KRUN_LOG_LEVEL_INFO), 0);
 		if (strcmp(argv[i], "user") == 0) {

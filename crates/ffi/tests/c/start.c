@@ -84,6 +84,9 @@ static void consoles(void)
 	CHECK(krun_add_virtio_console_default(ctx, -1, 9999, -1), 0);
 	START_FAILS(ctx, EINVAL, "output_fd: descriptor 9999");
 	ctx = good();
+	CHECK(krun_add_serial_console_default(ctx, 9999, -1), 0);
+	START_FAILS(ctx, EINVAL, "input_fd: descriptor 9999");
+	ctx = good();
 	CHECK(krun_add_virtio_console_multiport(ctx), 0);
 	CHECK(krun_add_console_port_inout(ctx, 0, "x", 9999, -1), 0);
 	START_FAILS(ctx, EINVAL, "input_fd: descriptor 9999");

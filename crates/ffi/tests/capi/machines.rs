@@ -1,6 +1,8 @@
 //! `krun_start_enter` with a kernel of a few instructions.
 
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 
 use crate::c::{Bench, text};
 
@@ -22,7 +24,7 @@ fn a_start_that_fails_leaves_nothing() {
 #[test]
 fn the_process_ends_with_the_guest() {
     let bench = bench();
-    bench.kernel();
+    bench.kernel("kernel");
     bench.program("run");
     let table: [(&[&str], i32); 14] = [
         (&[], 125),
@@ -46,4 +48,27 @@ fn the_process_ends_with_the_guest() {
         assert_eq!(done.status.code(), Some(code), "{words:?} {what}: {}", text(&done));
         assert_eq!(text(&done), "", "{words:?}");
     }
+}
+
+#[test]
+fn a_serial_line() {
+    let bench = bench();
+    bench.kernel("serial_kernel");
+    bench.program("run");
+    let mut command = bench.command("run");
+    command
+        .args(["elf", "lines", "root"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let sent: Vec<u8> = (0..5000u32).map(|i| b'a' + (i % 15) as u8).collect();
+    let mut input = child.stdin.take().unwrap();
+    let all = [sent.as_slice(), b"q"].concat();
+    let writer = std::thread::spawn(move || input.write_all(&all).unwrap());
+    let done = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert_eq!(done.status.code(), Some(0), "(this test needs a usable /dev/kvm): {}", text(&done));
+    let expected: Vec<u8> = sent.iter().map(|byte| byte + 1).collect();
+    assert!(done.stdout == expected, "{} bytes: {}", done.stdout.len(), text(&done));
 }

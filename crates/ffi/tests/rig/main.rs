@@ -9,4 +9,5 @@ mod lifecycle;
 mod refused;
 mod streams;
 mod support;
+mod tsi;
 mod values;

@@ -5,7 +5,6 @@ mod streams;
 
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use purlin_devices::shell::EventLoop;
 use purlin_devices::virtio::console::{
@@ -15,12 +14,10 @@ use purlin_devices::virtio::console::{
 use purlin_init::abi::{PORT_CONTROL, PORT_STDERR, PORT_STDIN, PORT_STDOUT};
 
 use super::slots::{Attached, lock};
-use super::{BuildError, after};
+use super::{BuildError, FLUSH_PATIENCE, after};
 use crate::config::{Console, VmConfig};
 use ports::Ports;
 
-/// A reader that takes nothing for this long at the end loses the rest.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 /// Ports the guest's init looks for by name.
 const INIT_PORTS: [&str; 4] = [PORT_STDIN, PORT_STDOUT, PORT_STDERR, PORT_CONTROL];
 
@@ -35,7 +32,7 @@ pub(crate) struct Consoles {
     pub injector: Option<Injector>,
     /// Terminals behind console ports.
     pub terminals: Vec<Terminal>,
-    _raw: RawModes,
+    raw: RawModes,
 }
 
 /// A host terminal whose size the guest is told.
@@ -95,12 +92,17 @@ impl Consoles {
         }
     }
 
+    /// Keeps a terminal in raw mode as long as the consoles' own.
+    pub(super) fn hold(&mut self, terminal: RawMode) {
+        self.raw.0.push(terminal);
+    }
+
     fn device(&mut self, ports: Ports, device_loop: &EventLoop) -> Result<ConsoleDevice, BuildError> {
         let config = ConsoleConfig { ports: ports.list, resize_order: ResizeOrder::default() };
         let device = ConsoleDevice::new(config, device_loop.handle())?;
         let terminal = |(port, fd)| Terminal { console: device.handle(), port, fd };
         self.terminals.extend(ports.terminals.into_iter().map(terminal));
-        self._raw.0.extend(ports.raw);
+        self.raw.0.extend(ports.raw);
         self.injector = ports.injector.or(self.injector.take());
         Ok(device)
     }
