@@ -2,6 +2,7 @@
 //! its device and the loop.
 
 mod event_loop;
+mod lifecycle;
 mod slot;
 
 pub use event_loop::{EventLoop, LoopHandle, QueueWorker, WorkerId};

@@ -4,13 +4,13 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use purlin_devices::shell::{EventLoop, WorkerSlot};
 use purlin_devices::virtio::section_kind::DEVICE_BASE;
 use purlin_devices::virtio::{
-    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, Signal,
-    VirtioDevice, restore_queues, save_queues,
+    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, VirtioDevice,
+    restore_queues, save_queues,
 };
 use purlin_snapshot::{Section, SectionId, Writer};
 use rustix::process::{Resource, getrlimit};
@@ -36,8 +36,6 @@ const SECTION_KIND: u32 = DEVICE_BASE + DeviceType::Vsock as u32;
 const SECTION_VERSION: u16 = 1;
 /// VIRTIO_VSOCK_F_DGRAM of libkrunfw's kernel: datagrams, which TSI needs.
 const F_DGRAM: u64 = 1 << 3;
-/// How long a reset waits for the thread, on the vCPU thread that asked for it.
-const RESET_WAIT: Duration = Duration::from_millis(50);
 /// Descriptors left to the rest of the process.
 const FD_RESERVE: u64 = 128;
 
@@ -167,19 +165,15 @@ impl VirtioDevice for Vsock {
         if let Some(host) = &mut worker.host {
             host.muxer.start();
         }
-        self.slot.put(worker);
-        self.slot.start().map_err(|source| ActivateError::Host { what: "vsock thread", source })
+        self.slot.activate(worker)
     }
 
     fn quiesce(&mut self, deadline: Instant) -> Result<(), Busy> {
-        self.slot.park(deadline).map_err(|reason| Busy { device: DeviceType::Vsock, reason })
+        self.slot.quiesce(DeviceType::Vsock, deadline)
     }
 
     fn save(&self) -> Result<Section, SaveError> {
-        let worker = self.slot.parked();
-        if worker.is_none() && !self.slot.is_empty() {
-            return Err(SaveError::NotQuiesced(DeviceType::Vsock));
-        }
+        let worker = self.slot.to_save(DeviceType::Vsock)?;
         let mut w = Writer::new();
         w.u64(self.cid);
         w.u64(self.features);
@@ -243,30 +237,20 @@ impl VirtioDevice for Vsock {
         let interrupt = Arc::clone(&worker.interrupt);
         let queues = [&worker.rx.queue, &worker.tx.queue, &worker.events.queue];
         let ready: Vec<u16> = queues.into_iter().filter(|q| q.queue.ready()).map(|q| q.index).collect();
-        if let Err(e) = self.slot.start() {
-            log::error!("vsock cannot resume: {e}");
-        }
-        for index in ready {
-            interrupt.trigger(Signal::Queue(index));
-        }
+        self.slot.resume(DeviceType::Vsock, &*interrupt, &ready);
     }
 
     fn reset(&mut self) -> ResetProgress {
-        let now = Instant::now();
-        let deadline = now.checked_add(RESET_WAIT).unwrap_or(now);
-        match self.slot.park(deadline) {
-            Ok(()) => {
-                if let Some(mut host) = self.slot.parked_mut().and_then(VsockWorker::take_host) {
-                    host.reset(now);
-                    self.host = Some(host);
-                }
-                self.slot.clear();
-                self.features = 0;
-                ResetProgress::Done
+        let progress = self.slot.park_for_reset();
+        if progress == ResetProgress::Done {
+            if let Some(mut host) = self.slot.parked_mut().and_then(VsockWorker::take_host) {
+                host.reset(Instant::now());
+                self.host = Some(host);
             }
-            Err(_) if self.slot.is_empty() => ResetProgress::Done,
-            Err(_) => ResetProgress::Pending,
+            self.slot.clear();
+            self.features = 0;
         }
+        progress
     }
 }
 

@@ -26,9 +26,6 @@ use crate::virtio::{
 const SECTION_KIND: u32 = section_kind::DEVICE_BASE + DeviceType::Console as u32;
 const SECTION_VERSION: u16 = 1;
 
-/// How long `reset` waits for the loop before it answers `Pending`. The worker never waits for anything, so
-/// this is the time other devices of the loop may take.
-const RESET_WAIT: Duration = Duration::from_millis(50);
 /// How long dropping the device waits for its worker.
 const DROP_WAIT: Duration = Duration::from_secs(1);
 
@@ -216,14 +213,14 @@ impl VirtioDevice for Console {
     }
 
     fn quiesce(&mut self, deadline: Instant) -> Result<(), Busy> {
-        self.slot.park(deadline).map_err(|reason| Busy { device: DeviceType::Console, reason })
+        self.slot.quiesce(DeviceType::Console, deadline)
     }
 
     fn save(&self) -> Result<Section, SaveError> {
         let mut w = Writer::new();
         state::save_identity(&mut w, &self.specs);
         w.u32(self.config_generation());
-        match self.slot.parked() {
+        match self.slot.to_save(DeviceType::Console)? {
             // One that needs a reset has nothing to go on with.
             Some(worker) if !worker.dead => {
                 w.bool(true);
@@ -231,7 +228,6 @@ impl VirtioDevice for Console {
                 state::save_progress(&mut w, worker.progress());
                 save_queues(&mut w, worker.queues.iter().map(|q| &q.queue));
             }
-            None if !self.slot.is_empty() => return Err(SaveError::NotQuiesced(DeviceType::Console)),
             _ => w.bool(false),
         }
         let id = SectionId { kind: SECTION_KIND, version: SECTION_VERSION, instance: 0 };
@@ -286,8 +282,7 @@ impl VirtioDevice for Console {
 
     fn reset(&mut self) -> ResetProgress {
         if !self.slot.is_empty() {
-            let parked = self.slot.park(Instant::now() + RESET_WAIT);
-            if parked.is_err() && !self.slot.is_empty() {
+            if self.slot.park_for_reset() == ResetProgress::Pending {
                 return ResetProgress::Pending;
             }
             self.take_ends();

@@ -1,7 +1,7 @@
 //! The device around the worker.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use purlin_snapshot::{Section, SectionId, Writer};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
@@ -14,16 +14,14 @@ use super::worker::FsWorker;
 use crate::shell::{EventLoop, WorkerSlot};
 use crate::virtio::device::section_kind::DEVICE_BASE;
 use crate::virtio::{
-    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, Signal,
-    VirtioDevice, restore_queues, save_queues,
+    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, VirtioDevice,
+    restore_queues, save_queues,
 };
 
 /// hiprio and one request queue.
 const QUEUE_SIZES: [u16; 2] = [1024, 1024];
 const SECTION_KIND: u32 = DEVICE_BASE + DeviceType::Fs as u32;
 const SECTION_VERSION: u16 = 1;
-/// How long a reset waits for the worker on the vCPU thread that asked for it.
-const RESET_WAIT: Duration = Duration::from_millis(50);
 
 /// A virtio-fs device (virtio 1.2 §5.11) with its own thread.
 pub struct Fs {
@@ -99,23 +97,16 @@ impl VirtioDevice for Fs {
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
 
     fn activate(&mut self, context: ActivateContext) -> Result<(), ActivateError> {
-        if !self.slot.is_empty() {
-            return Err(ActivateError::AlreadyActive);
-        }
         let worker = self.worker(context, FileServer::new(Arc::clone(&self.share)))?;
-        self.slot.put(worker);
-        self.slot.start().map_err(|source| ActivateError::Host { what: "device loop", source })
+        self.slot.activate(worker)
     }
 
     fn quiesce(&mut self, deadline: Instant) -> Result<(), Busy> {
-        self.slot.park(deadline).map_err(|reason| Busy { device: DeviceType::Fs, reason })
+        self.slot.quiesce(DeviceType::Fs, deadline)
     }
 
     fn save(&self) -> Result<Section, SaveError> {
-        let worker = self.slot.parked();
-        if worker.is_none() && !self.slot.is_empty() {
-            return Err(SaveError::NotQuiesced(DeviceType::Fs));
-        }
+        let worker = self.slot.to_save(DeviceType::Fs)?;
         let mut w = Writer::new();
         w.str(&self.share.tag);
         w.u64(self.features);
@@ -162,25 +153,16 @@ impl VirtioDevice for Fs {
         let Some(worker) = self.slot.parked() else { return };
         let interrupt = Arc::clone(&worker.interrupt);
         let queues: Vec<u16> = worker.queues.iter().map(|q| q.index).collect();
-        if let Err(e) = self.slot.start() {
-            log::error!("virtio-fs {:?} cannot resume: {e}", self.share.tag);
-        }
-        for index in queues {
-            interrupt.trigger(Signal::Queue(index));
-        }
+        self.slot.resume(DeviceType::Fs, &*interrupt, &queues);
     }
 
     fn reset(&mut self) -> ResetProgress {
-        let deadline = Instant::now().checked_add(RESET_WAIT).unwrap_or_else(Instant::now);
-        match self.slot.park(deadline) {
-            Ok(()) => {
-                // The session of the guest ends with its worker.
-                self.slot.clear();
-                self.features = 0;
-                ResetProgress::Done
-            }
-            Err(_) if self.slot.is_empty() => ResetProgress::Done,
-            Err(_) => ResetProgress::Pending,
+        let progress = self.slot.park_for_reset();
+        if progress == ResetProgress::Done {
+            // The session of the guest ends with its worker.
+            self.slot.clear();
+            self.features = 0;
         }
+        progress
     }
 }

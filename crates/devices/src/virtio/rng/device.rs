@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use purlin_snapshot::{Section, SectionId, Writer};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
@@ -12,15 +12,13 @@ use super::worker::RngWorker;
 use crate::shell::{LoopHandle, WorkerSlot};
 use crate::virtio::device::section_kind::DEVICE_BASE;
 use crate::virtio::{
-    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, Signal,
-    VirtioDevice, restore_queues, save_queues,
+    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, VirtioDevice,
+    restore_queues, save_queues,
 };
 
 const QUEUE_SIZES: [u16; 1] = [256];
 const SECTION_KIND: u32 = DEVICE_BASE + DeviceType::Rng as u32;
 const SECTION_VERSION: u16 = 1;
-/// How long a reset waits for the loop on the vCPU thread that asked for it.
-const RESET_WAIT: Duration = Duration::from_millis(50);
 
 /// The entropy device; runs on a loop it shares with other slow devices.
 pub struct Rng {
@@ -79,23 +77,16 @@ impl VirtioDevice for Rng {
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
 
     fn activate(&mut self, context: ActivateContext) -> Result<(), ActivateError> {
-        if !self.slot.is_empty() {
-            return Err(ActivateError::AlreadyActive);
-        }
         let worker = self.worker(context)?;
-        self.slot.put(worker);
-        self.slot.start().map_err(|source| ActivateError::Host { what: "device loop", source })
+        self.slot.activate(worker)
     }
 
     fn quiesce(&mut self, deadline: Instant) -> Result<(), Busy> {
-        self.slot.park(deadline).map_err(|reason| Busy { device: DeviceType::Rng, reason })
+        self.slot.quiesce(DeviceType::Rng, deadline)
     }
 
     fn save(&self) -> Result<Section, SaveError> {
-        let worker = self.slot.parked();
-        if worker.is_none() && !self.slot.is_empty() {
-            return Err(SaveError::NotQuiesced(DeviceType::Rng));
-        }
+        let worker = self.slot.to_save(DeviceType::Rng)?;
         let mut w = Writer::new();
         w.u64(self.features);
         w.bool(worker.is_some());
@@ -133,23 +124,16 @@ impl VirtioDevice for Rng {
     fn resume(&mut self) {
         let Some(worker) = self.slot.parked() else { return };
         let (interrupt, index) = (Arc::clone(&worker.interrupt), worker.queue.index);
-        if let Err(e) = self.slot.start() {
-            log::error!("rng cannot resume: {e}");
-        }
-        interrupt.trigger(Signal::Queue(index));
+        self.slot.resume(DeviceType::Rng, &*interrupt, &[index]);
     }
 
     fn reset(&mut self) -> ResetProgress {
-        let deadline = Instant::now().checked_add(RESET_WAIT).unwrap_or_else(Instant::now);
-        match self.slot.park(deadline) {
-            Ok(()) => {
-                self.slot.clear();
-                self.features = 0;
-                ResetProgress::Done
-            }
-            Err(_) if self.slot.is_empty() => ResetProgress::Done,
-            Err(_) => ResetProgress::Pending,
+        let progress = self.slot.park_for_reset();
+        if progress == ResetProgress::Done {
+            self.slot.clear();
+            self.features = 0;
         }
+        progress
     }
 }
 
