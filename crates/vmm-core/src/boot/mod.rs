@@ -1,8 +1,10 @@
-//! A Linux kernel, and what it finds in memory when it starts: command line, zero page, MP table. Pure but for
+//! A Linux kernel, and what it finds in memory when it starts: command line, zero page, MP table,
+//! ACPI tables. Pure but for
 //! reading the files of [`kernel`].
 
 #![forbid(unsafe_code)]
 
+pub mod acpi;
 pub mod cmdline;
 pub mod kernel;
 pub mod mptable;

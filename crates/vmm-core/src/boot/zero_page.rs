@@ -9,6 +9,7 @@ use crate::memory::{GuestRam, MemoryLayout, RamRange};
 /// Length of the zero page in bytes.
 pub const LEN: usize = 4096;
 
+const ACPI_RSDP_ADDR: usize = 0x070;
 const EXT_RAMDISK_IMAGE: usize = 0x0c0;
 const EXT_RAMDISK_SIZE: usize = 0x0c4;
 const E820_ENTRIES: usize = 0x1e8;
@@ -57,6 +58,13 @@ pub fn build(layout: &MemoryLayout, cmdline_len: u32, initrd: Option<Initrd>) ->
     }
     page.put(E820_ENTRIES, [count]);
     page.0
+}
+
+/// Tells the kernel where the RSDP is (boot protocol 2.14). One that does not know the field searches.
+pub fn set_rsdp(page: &mut [u8; LEN], rsdp: u64) {
+    if let Some(field) = page.get_mut(ACPI_RSDP_ADDR..ACPI_RSDP_ADDR + 8) {
+        field.copy_from_slice(&rsdp.to_le_bytes());
+    }
 }
 
 /// Writes a built zero page to [`ZERO_PAGE`].

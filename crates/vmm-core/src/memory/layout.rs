@@ -52,6 +52,9 @@ pub const CMDLINE_CAPACITY: u64 = 0x1_0000;
 pub const MPTABLE: u64 = 0x9_fc00;
 /// End of base memory (640 KiB).
 pub const BASE_MEMORY_END: u64 = 0xa_0000;
+/// ACPI tables, the RSDP first; the start of the area where the RSDP is searched for (ACPI 6.5 §5.2.5.1), not in the
+/// e820 map. Ends at [`BIOS_ROM`].
+pub const RSDP: u64 = 0xe_0000;
 /// BIOS ROM area, not in the e820 map; an MP table too long for [`MPTABLE`] is put here.
 pub const BIOS_ROM: u64 = 0xf_0000;
 /// Start of memory above 1 MiB.
