@@ -241,6 +241,9 @@ int32_t krun_add_vsock_port2(uint32_t ctx_id, uint32_t port, const char *c_filep
  * the guest. NULL, or no call: all, each as itself. An empty list: none. -ENODEV: as above. */
 int32_t krun_set_port_map(uint32_t ctx_id, const char *const port_map[]);
 
+/* Extension. Ports that the port map does not name are exposed as themselves, as libkrun 1.19.7 does it. */
+int32_t krun_set_expose_unmapped_ports(uint32_t ctx_id, bool enable);
+
 /* --- Consoles ----------------------------------------------------------------------------------------------- */
 
 /* A context has an implicit console on descriptors 0, 1 and 2. A stream that is a terminal is the guest's console

@@ -23,7 +23,7 @@ Builds the release shared library and lays it out below DIR for programs that us
   DIR/lib/libkrun.so.1.19.7        the library; its SONAME, libkrun.so.1, is checked
   DIR/lib/libkrun.so.1, libkrun.so links to it
   DIR/lib/pkgconfig/libkrun.pc     for pkg-config --cflags --libs libkrun
-  DIR/include/libkrun.h            the C header
+  DIR/include/libkrun.h            the C header, with libkrun_display.h and libkrun_input.h
 
 The number is the libkrun version whose C API the library has.
 ";
@@ -35,15 +35,17 @@ const BUILT: &str = "libpurlin.so";
 /// The libkrun version whose C API it has.
 const VERSION: &str = "1.19.7";
 const SONAME: &str = "libkrun.so.1";
-/// The C header, relative to the workspace.
-const HEADER: &str = "crates/ffi/include/libkrun.h";
+/// Where the C headers are in the workspace.
+const INCLUDE: &str = "crates/ffi/include";
+/// The C headers; clients find all of them whatever the library has.
+const HEADERS: [&str; 3] = ["libkrun.h", "libkrun_display.h", "libkrun_input.h"];
 
 /// Runs the command.
 pub fn main(mut args: Args) -> Result<ExitCode> {
     let Some(Arg::Positional(dir)) = args.next()? else { bail!("no directory; usage: cargo xtask dist DIR") };
     args.finish()?;
     let library = build_library()?;
-    lay_out(&library, &cargo::workspace().join(HEADER), &std::path::absolute(dir)?)?;
+    lay_out(&library, &cargo::workspace().join(INCLUDE), &std::path::absolute(dir)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -57,7 +59,8 @@ pub fn build_library() -> Result<PathBuf> {
     Ok(library)
 }
 
-fn lay_out(library: &Path, header: &Path, dir: &Path) -> Result<()> {
+/// Installs the library, and the headers in `include`, below `dir`.
+fn lay_out(library: &Path, include: &Path, dir: &Path) -> Result<()> {
     let lib = dir.join("lib");
     let file = lib.join(format!("libkrun.so.{VERSION}"));
     install(library, &file, 0o755)?;
@@ -69,7 +72,9 @@ fn lay_out(library: &Path, header: &Path, dir: &Path) -> Result<()> {
         symlink(&target, &link).with_context(|| format!("cannot create {}", link.display()))?;
         say(format_args!("{} -> {target}", link.display()));
     }
-    install(header, &dir.join("include/libkrun.h"), 0o644)?;
+    for header in HEADERS {
+        install(&include.join(header), &dir.join("include").join(header), 0o644)?;
+    }
     let pkg_config = lib.join("pkgconfig/libkrun.pc");
     create_parent(&pkg_config)?;
     let prefix = dir.to_str().context("the directory's name is not UTF-8")?;
@@ -101,11 +106,13 @@ mod tests {
     #[test]
     fn the_layout_is_complete_and_can_be_repeated() {
         let home = tempfile::tempdir().unwrap();
-        let (library, header, dir) = (home.path().join("l"), home.path().join("h"), home.path().join("dist"));
+        let (library, include, dir) = (home.path().join("l"), home.path(), home.path().join("dist"));
         fs::write(&library, "library").unwrap();
-        fs::write(&header, "header").unwrap();
+        for header in HEADERS {
+            fs::write(include.join(header), header).unwrap();
+        }
         for _ in 0..2 {
-            lay_out(&library, &header, &dir).unwrap();
+            lay_out(&library, include, &dir).unwrap();
         }
         assert_eq!(fs::read_to_string(dir.join("lib/libkrun.so")).unwrap(), "library");
         assert_eq!(fs::read_link(dir.join("lib/libkrun.so")).unwrap(), Path::new("libkrun.so.1"));
@@ -114,7 +121,9 @@ mod tests {
             fs::metadata(dir.join("lib/libkrun.so.1.19.7")).unwrap().permissions().mode() & 0o777,
             0o755
         );
-        assert_eq!(fs::read_to_string(dir.join("include/libkrun.h")).unwrap(), "header");
+        for header in HEADERS {
+            assert_eq!(fs::read_to_string(dir.join("include").join(header)).unwrap(), header);
+        }
         assert!(
             fs::read_to_string(dir.join("lib/pkgconfig/libkrun.pc")).unwrap().contains("Version: 1.19.7")
         );

@@ -1,6 +1,7 @@
 //! What the calls on a context have asked for.
 
 use std::ffi::OsString;
+use std::io::Write;
 
 use purlin_vmm_core::boot::cmdline::default_words;
 use purlin_vmm_core::bundle::{Bundle, BundleError};
@@ -96,7 +97,7 @@ impl Context {
         if self.kernel.is_default() {
             config = config.opened_bundle(self.firmware.map_err(|e| {
                 // Not to the log alone: nobody may have asked for one, and this is what goes wrong first.
-                eprintln!("libkrun: {e}");
+                let _ = writeln!(std::io::stderr(), "libkrun: {e}");
                 Failure::new(libc::ENOENT, e.to_string())
             })?);
         }

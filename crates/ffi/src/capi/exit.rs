@@ -12,14 +12,15 @@ pub extern "C" fn krun_set_report_guest_failure(ctx_id: u32, enable: CBool) -> i
     done(|| table::update(ctx_id, |context| context.report_guest_failure = Some(enable != 0)))
 }
 
-/// What the guest reported counts. Without a report libkrun's rules are: 0 for a guest that restarts or
-/// halts, which is how a system without our init ends well; 1 if a processor could not go on.
+/// What the guest reported counts. Without a report libkrun's rules are: 0 for a guest that restarts, by
+/// whatever means, or halts, which is how a system without our init ends well; 1 if a processor could not go
+/// on.
 pub(super) fn code(exit: &VmExit, report_failure: bool) -> i32 {
     if report_failure {
         return exit.code;
     }
     match exit.reason {
-        ExitReason::GuestReset | ExitReason::GuestHalted => 0,
+        ExitReason::GuestReset | ExitReason::GuestHalted | ExitReason::TripleFault => 0,
         ExitReason::Failed(_) => 1,
         _ => exit.code,
     }
@@ -39,7 +40,8 @@ mod tests {
             (127, failed(), 127, 127),
             (125, ExitReason::GuestReset, 0, 125),
             (125, ExitReason::GuestHalted, 0, 125),
-            (125, ExitReason::Failed("triple fault".into()), 1, 125),
+            (125, ExitReason::TripleFault, 0, 125),
+            (125, ExitReason::Failed("KVM_RUN".into()), 1, 125),
             (137, ExitReason::Killed, 137, 137),
         ];
         for (vm, reason, stock, reported) in table {

@@ -1,5 +1,6 @@
 //! What lies between a C caller and everything else: panics, errno values, and the text of the last error.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,11 +46,21 @@ pub(super) fn call(body: impl FnOnce() -> Result<i32, Failure>) -> i32 {
     let failure = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => return value,
         Ok(Err(failure)) => failure,
-        Err(_) => Failure::new(libc::EIO, "internal error: the call panicked"),
+        Err(panic) => {
+            let failure = Failure::new(libc::EIO, format!("internal error: {}", words(&*panic)));
+            log::error!("{}", failure.text);
+            failure
+        }
     };
     log::debug!("call fails with errno {}: {}", failure.errno, failure.text);
     LAST_ERROR.set(c_text(&failure.text));
     failure.errno.checked_neg().filter(|errno| *errno < 0).unwrap_or(-libc::EIO)
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic")
 }
 
 /// As [`call`], for bodies without a value.
@@ -102,7 +113,11 @@ mod tests {
     #[test]
     fn a_panic_is_an_error() {
         assert_eq!(done(|| panic!("on purpose")), -libc::EIO);
-        assert!(last_error().contains("internal error"));
+        assert_eq!(last_error(), "internal error: on purpose");
+        assert_eq!(done(|| panic!("number {}", last_error().len())), -libc::EIO);
+        assert_eq!(last_error(), "internal error: number 26");
+        assert_eq!(done(|| std::panic::panic_any(7)), -libc::EIO);
+        assert_eq!(last_error(), "internal error: panic");
     }
 
     #[test]

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use purlin_tsi::wire::{TSI_PORT, UnixAddr};
-use purlin_tsi::{PortMap, TsiFlags};
+use purlin_tsi::{PortMap, TsiFlags, Unmapped};
 
 use super::context::Context;
 use super::guard::{Failure, done};
 use super::pointers::{CBool, CText, CTextList};
 use super::table;
 use crate::config::{Network, TsiConfig, VmConfig, VsockPort};
+
+/// KRUN_TSI_HIJACK_INET, KRUN_TSI_HIJACK_UNIX.
+const TSI_FEATURES: u32 = 3;
 
 /// What the calls here asked for.
 #[derive(Debug, Default)]
@@ -19,6 +22,7 @@ pub(super) struct VsockCalls {
     ports: BTreeMap<u32, VsockPort>,
     /// (host, guest); `None` is all.
     map: Option<Vec<(u16, u16)>>,
+    expose_unmapped: bool,
 }
 
 /// Whether there is a device.
@@ -41,7 +45,12 @@ impl VsockCalls {
         };
         let map = match self.map {
             None => PortMap::all(),
-            Some(pairs) => PortMap::only(pairs).map_err(|e| Failure::invalid(e.to_string()))?,
+            Some(pairs) => PortMap::only(pairs).map_err(|e| Failure::invalid(e.to_string()))?.unmapped(
+                match self.expose_unmapped {
+                    true => Unmapped::SameNumber,
+                    false => Unmapped::Private,
+                },
+            ),
         };
         let network = Network::Tsi(TsiConfig::new().flags(flags).ports(map));
         Ok(self.ports.into_values().fold(config.network(network), VmConfig::vsock_port))
@@ -58,8 +67,9 @@ pub extern "C" fn krun_disable_implicit_vsock(ctx_id: u32) -> i32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn krun_add_vsock(ctx_id: u32, tsi_features: u32) -> i32 {
     done(|| {
-        let flags = TsiFlags::from_bits(tsi_features)
-            .ok_or_else(|| Failure::invalid(format!("tsi_features: {tsi_features:#x} has unknown bits")))?;
+        let flags = TsiFlags::from_bits(tsi_features).filter(|_| tsi_features & !TSI_FEATURES == 0);
+        let unknown = || Failure::invalid(format!("tsi_features: {tsi_features:#x} has unknown bits"));
+        let flags = flags.ok_or_else(unknown)?;
         table::with(ctx_id, |context| {
             let text = match context.vsock.device {
                 Device::Disabled => {
@@ -123,6 +133,13 @@ pub extern "C" fn krun_set_port_map(ctx_id: u32, port_map: CTextList) -> i32 {
             Ok(())
         })
     })
+}
+
+/// Whether ports that the port map does not name are exposed under their own numbers, as libkrun 1.19.7 does
+/// whatever its header says.
+#[unsafe(no_mangle)]
+pub extern "C" fn krun_set_expose_unmapped_ports(ctx_id: u32, enable: CBool) -> i32 {
+    done(|| table::update(ctx_id, |context| context.vsock.expose_unmapped = enable != 0))
 }
 
 fn check_enabled(context: &Context) -> Result<(), Failure> {

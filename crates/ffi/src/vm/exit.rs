@@ -19,7 +19,8 @@ pub(crate) const CODE_KILLED: i32 = 137;
 /// | the guest could not be set up | 125 | [`SetupFailed`](ExitReason::SetupFailed) |
 /// | the guest restarted without a status: kernel panic, lost init, `reboot` | 125 | [`GuestReset`](ExitReason::GuestReset) |
 /// | the guest powered off or halted without a status | 125 | [`GuestHalted`](ExitReason::GuestHalted) |
-/// | a processor could not go on (triple fault, KVM error) | 125 | [`Failed`](ExitReason::Failed) |
+/// | a processor met a triple fault without a status: a crash, or a restart | 125 | [`TripleFault`](ExitReason::TripleFault) |
+/// | a processor could not go on (KVM error) | 125 | [`Failed`](ExitReason::Failed) |
 /// | the host killed it | 137 | [`Killed`](ExitReason::Killed) |
 ///
 /// A status the guest reported counts whatever happened afterwards. 0 therefore always means that the
@@ -46,6 +47,8 @@ pub enum ExitReason {
     GuestReset,
     /// Every processor of the guest is halted for good.
     GuestHalted,
+    /// A processor met a fault while it handled faults, which resets a PC: a crash, or how some kernels restart.
+    TripleFault,
     /// A processor could not go on.
     Failed(String),
     /// The host ended it.
@@ -62,6 +65,7 @@ impl fmt::Display for ExitReason {
                 f.write_str("the guest restarted without a status (kernel panic, lost init)")
             }
             ExitReason::GuestHalted => f.write_str("the guest powered off without a status"),
+            ExitReason::TripleFault => f.write_str("the guest ended in a triple fault, without a status"),
             ExitReason::Failed(why) => write!(f, "the guest cannot go on: {why}"),
             ExitReason::Killed => f.write_str("the guest was killed"),
         }

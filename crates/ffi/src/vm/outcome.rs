@@ -41,6 +41,7 @@ pub(super) fn outcome(facts: Facts, end: End) -> VmExit {
         End::Killed => return VmExit { code: CODE_KILLED, reason: ExitReason::Killed },
         End::Reset | End::Vcpu(VcpuEnd::SystemEvent(_)) => ExitReason::GuestReset,
         End::Halted => ExitReason::GuestHalted,
+        End::Vcpu(VcpuEnd::Shutdown) => ExitReason::TripleFault,
         End::Vcpu(end) => ExitReason::Failed(describe(&end)),
     };
     VmExit { code: CODE_NO_STATUS, reason }
@@ -48,7 +49,6 @@ pub(super) fn outcome(facts: Facts, end: End) -> VmExit {
 
 fn describe(end: &VcpuEnd) -> String {
     match end {
-        VcpuEnd::Shutdown => "triple fault".to_owned(),
         VcpuEnd::Halt => "halted without an interrupt controller".to_owned(),
         VcpuEnd::FailEntry(reason) => format!("the processor refused the guest state (reason {reason:#x})"),
         VcpuEnd::InternalError => "KVM could not emulate an instruction".to_owned(),
@@ -83,7 +83,13 @@ mod tests {
             (silent(), End::Vcpu(VcpuEnd::SystemEvent(2)), 125, ExitReason::GuestReset),
             (silent(), End::Halted, 125, ExitReason::GuestHalted),
             (silent(), End::Killed, 137, ExitReason::Killed),
-            (silent(), End::Vcpu(VcpuEnd::Shutdown), 125, ExitReason::Failed("triple fault".into())),
+            (silent(), End::Vcpu(VcpuEnd::Shutdown), 125, ExitReason::TripleFault),
+            (
+                silent(),
+                End::Vcpu(VcpuEnd::Run(5)),
+                125,
+                ExitReason::Failed("KVM_RUN: Input/output error (os error 5)".into()),
+            ),
         ];
         for (facts, end, code, reason) in table {
             let got = outcome(facts.clone(), end.clone());

@@ -83,6 +83,8 @@ static void networks(int32_t ctx)
 static void sockets(int32_t ctx)
 {
 	FAILS(krun_add_vsock(NO_CTX, 0x10), EINVAL, "tsi_features");
+	FAILS(krun_add_vsock(NO_CTX, 4), EINVAL, "tsi_features");
+	FAILS(krun_add_vsock(NO_CTX, UINT32_MAX), EINVAL, "tsi_features");
 	FAILS(krun_add_vsock(NO_CTX, 3), ENOENT, "context");
 	FAILS(krun_add_vsock(ctx, 0), EEXIST, "implicit");
 
@@ -106,6 +108,10 @@ static void sockets(int32_t ctx)
 	FAILS(krun_set_port_map(NO_CTX, LIST("1:80", "2:80")), EINVAL, "port_map");
 	FAILS(krun_set_port_map(NO_CTX, LIST("80:80")), ENOENT, "context");
 	FAILS(krun_set_port_map(NO_CTX, NULL), ENOENT, "context");
+
+	CHECK(krun_set_expose_unmapped_ports(ctx, true), 0);
+	CHECK(krun_set_expose_unmapped_ports(ctx, false), 0);
+	FAILS(krun_set_expose_unmapped_ports(NO_CTX, true), ENOENT, "context");
 
 	FAILS(krun_disable_implicit_vsock(NO_CTX), ENOENT, "context");
 	CHECK(krun_disable_implicit_vsock(ctx), 0);
