@@ -1,13 +1,24 @@
 /* A client of the libkrun C API, the same for every library that is measured:
  *
- *     client LIBRARY MIB ROOT PROGRAM [ARGUMENT...]
+ *     client [OPTION...] LIBRARY MIB ROOT PROGRAM [ARGUMENT...]
  *
- * boots PROGRAM with one vCPU and MIB of memory in the directory ROOT, and ends with its exit status.
+ * boots PROGRAM with MIB of memory in the directory ROOT, and ends with its exit status.
+ *
+ *     -c CPUS        number of vCPUs (1)
+ *     -e KEY=VALUE   an environment variable of PROGRAM, besides PATH
+ *     -v TAG=DIR     a shared directory, without a DAX window
+ *     -p HOST:GUEST  a TCP port of the guest on the host
+ *     -s PORT=PATH   a vsock port, on which the guest reaches the host's unix socket
  */
+#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX = 16 };
 
 static void *library;
 
@@ -30,13 +41,44 @@ static uint32_t check(const char *name, int32_t result)
     return (uint32_t)result;
 }
 
+static int usage(void)
+{
+    fprintf(stderr, "usage: client [OPTION...] LIBRARY MIB ROOT PROGRAM [ARGUMENT...]\n");
+    return 2;
+}
+
+/* Ends the part of `pair` before '=' and returns the part after it. */
+static char *split(char *pair)
+{
+    char *equals = strchr(pair, '=');
+    if (!equals)
+        exit(usage());
+    *equals = '\0';
+    return equals + 1;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc < 5) {
-        fprintf(stderr, "usage: client LIBRARY MIB ROOT PROGRAM [ARGUMENT...]\n");
-        return 2;
+    const char *environment[MAX + 1] = { "PATH=/bin:/sbin" }, *ports[MAX + 1] = { NULL };
+    char *shares[MAX], *sockets[MAX];
+    int cpus = 1, environment_len = 1, ports_len = 0, shares_len = 0, sockets_len = 0, option;
+
+    while ((option = getopt(argc, argv, "+c:e:v:p:s:")) != -1) {
+        if (environment_len == MAX || ports_len == MAX || shares_len == MAX || sockets_len == MAX)
+            return usage();
+        switch (option) {
+        case 'c': cpus = atoi(optarg); break;
+        case 'e': environment[environment_len++] = optarg; break;
+        case 'v': shares[shares_len++] = optarg; break;
+        case 'p': ports[ports_len++] = optarg; break;
+        case 's': sockets[sockets_len++] = optarg; break;
+        default: return usage();
+        }
     }
-    library = dlopen(argv[1], RTLD_NOW);
+    argv += optind;
+    if (argc - optind < 4)
+        return usage();
+    library = dlopen(argv[0], RTLD_NOW);
     if (!library) {
         fprintf(stderr, "client: %s\n", dlerror());
         return 125;
@@ -44,14 +86,26 @@ int main(int argc, char **argv)
     int32_t (*create_ctx)(void) = symbol("krun_create_ctx");
     int32_t (*set_vm_config)(uint32_t, uint8_t, uint32_t) = symbol("krun_set_vm_config");
     int32_t (*set_root)(uint32_t, const char *) = symbol("krun_set_root");
-    int32_t (*set_exec)(uint32_t, const char *, char *const[], const char *const[]) = symbol("krun_set_exec");
+    int32_t (*add_virtiofs)(uint32_t, const char *, const char *) = symbol("krun_add_virtiofs");
+    int32_t (*set_port_map)(uint32_t, const char *const[]) = symbol("krun_set_port_map");
+    int32_t (*add_vsock_port)(uint32_t, uint32_t, const char *) = symbol("krun_add_vsock_port");
+    int32_t (*set_exec)(uint32_t, const char *, const char *const[], const char *const[]) = symbol("krun_set_exec");
     int32_t (*start_enter)(uint32_t) = symbol("krun_start_enter");
 
-    const char *const environment[] = { "PATH=/bin:/sbin", NULL };
     uint32_t ctx = check("krun_create_ctx", create_ctx());
-    check("krun_set_vm_config", set_vm_config(ctx, 1, (uint32_t)strtoul(argv[2], NULL, 10)));
-    check("krun_set_root", set_root(ctx, argv[3]));
-    check("krun_set_exec", set_exec(ctx, argv[4], argv + 5, environment));
+    check("krun_set_vm_config", set_vm_config(ctx, (uint8_t)cpus, (uint32_t)strtoul(argv[1], NULL, 10)));
+    check("krun_set_root", set_root(ctx, argv[2]));
+    for (int i = 0; i < shares_len; i++) {
+        const char *dir = split(shares[i]);
+        check("krun_add_virtiofs", add_virtiofs(ctx, shares[i], dir));
+    }
+    if (ports_len)
+        check("krun_set_port_map", set_port_map(ctx, ports));
+    for (int i = 0; i < sockets_len; i++) {
+        const char *path = split(sockets[i]);
+        check("krun_add_vsock_port", add_vsock_port(ctx, (uint32_t)strtoul(sockets[i], NULL, 10), path));
+    }
+    check("krun_set_exec", set_exec(ctx, argv[3], (const char *const *)argv + 4, environment));
     check("krun_start_enter", start_enter(ctx));
     return 125; /* krun_start_enter does not return on success */
 }

@@ -1,16 +1,24 @@
 //! `cargo xtask bench`: our library beside others, in one run of the rig.
+//!
+//! A bench is a [`Bench`]: a script for the rig, which starts from `xtask/bench/common.sh` and prints samples, and the C
+//! programs that it wants in the guest or beside it. Everything else is the same for all.
 
 mod boot;
 mod memory;
 mod peer;
+mod run;
+mod sample;
 mod staging;
 mod stats;
+mod table;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
 use crate::args::{Arg, Args, unexpected};
+use sample::Sample;
 
 /// Shown by `cargo xtask bench --help`.
 pub const HELP: &str = "\
@@ -28,12 +36,31 @@ the ratios repeat on any machine. Prints the medians; the ratio is to libkrun, o
              Default: ours libkrun. `ours ours` shows the noise.
 ";
 
+/// One bench.
 struct Bench {
     name: &'static str,
-    main: fn(&Options) -> Result<()>,
+    /// What the rig runs, after `common.sh`.
+    script: &'static str,
+    /// C programs for the script.
+    tools: &'static [Tool],
+    /// Time for one round with one library, in seconds of this machine, with reserve.
+    seconds_per_round: u32,
+    /// For cases, the ratio to libkrun that is asked for.
+    targets: &'static [(&'static str, f64)],
+    /// Where more samples come from, after the script.
+    collect: Option<Collect>,
 }
 
-const BENCHES: &[Bench] = &[Bench { name: "boot", main: boot::main }];
+/// Makes samples of these libraries from the files that the script left in the directory.
+type Collect = fn(&Path, &[String]) -> Result<Vec<Sample>>;
+
+/// A static C program, staged as `tools/NAME`, also in the guest's root directory.
+struct Tool {
+    name: &'static str,
+    source: &'static str,
+}
+
+const BENCHES: &[Bench] = &[boot::BENCH];
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +72,8 @@ struct Options {
 /// Runs the command.
 pub fn main(args: Args) -> Result<ExitCode> {
     let (bench, options) = parse(args)?;
-    (bench.main)(&options)?;
+    let (names, samples) = run::run(bench, &options)?;
+    print!("{}", table::text(&names, &samples, bench.targets)?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -93,6 +121,13 @@ mod tests {
     fn mistakes() {
         for wrong in [&[][..], &["boat"], &["boot", "--fast"], &["boot", "-n", "none"]] {
             assert!(parsed(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_bench() {
+        for bench in BENCHES {
+            assert!(HELP.contains(&format!(" {} ", bench.name)), "{}", bench.name);
         }
     }
 }

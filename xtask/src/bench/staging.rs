@@ -13,7 +13,7 @@ use crate::dist;
 use crate::proc;
 use crate::setup::Guest;
 
-use super::peer;
+use super::{Tool, peer};
 
 const CLIENT: &str = include_str!("../../bench/client.c");
 /// Where the benches' scripts copy the staging directory to, inside the rig.
@@ -29,8 +29,8 @@ pub struct Staging {
 }
 
 /// Builds what is asked for and fills the directory with it: `client`, `lib/NAME.so`, `lib/` with what they are linked
-/// to and the guest kernel, and the guest's `root`.
-pub fn prepare(cache: &Cache, guest: &Guest, libraries: &[String]) -> Result<Staging> {
+/// to and the guest kernel, `tools`, and the guest's `root`, with the `tools` too.
+pub fn prepare(cache: &Cache, guest: &Guest, libraries: &[String], tools: &[Tool]) -> Result<Staging> {
     let mut files = BTreeMap::new();
     for library in libraries {
         if !files.contains_key(library) {
@@ -57,6 +57,7 @@ pub fn prepare(cache: &Cache, guest: &Guest, libraries: &[String]) -> Result<Sta
         "copying the root directory",
         Command::new("cp").arg("-a").arg(&guest.root).arg(dir.join("root")),
     )?;
+    compile_tools(&dir, tools)?;
     Ok(Staging { dir, names })
 }
 
@@ -105,12 +106,31 @@ fn paths(listing: &str) -> Vec<PathBuf> {
 }
 
 fn compile_client(dir: &Path) -> Result<()> {
-    let source = dir.join("client.c");
-    fs::write(&source, CLIENT)?;
+    let interpreter = format!("-Wl,--dynamic-linker={PLACE}/lib/{INTERPRETER}");
+    compile(dir, "client", CLIENT, &["-ldl", &interpreter])
+}
+
+fn compile_tools(dir: &Path, tools: &[Tool]) -> Result<()> {
+    let places = [dir.join("tools"), dir.join("root/tools")];
+    for place in &places {
+        fs::create_dir_all(place)?;
+    }
+    for tool in tools {
+        compile(&places[0], tool.name, tool.source, &["-static", "-pthread"])?;
+        copy(&places[0].join(tool.name), &places[1].join(tool.name))?;
+    }
+    Ok(())
+}
+
+/// Compiles a C program of one file in `dir`.
+fn compile(dir: &Path, name: &str, source: &str, options: &[&str]) -> Result<()> {
+    let file = dir.join(name).with_extension("c");
+    fs::write(&file, source)?;
     let mut cc = Command::new("cc");
-    cc.args(["-O2", "-Wall", "-Werror", "-o"]).arg(dir.join("client")).arg(&source);
-    cc.args(["-ldl", &format!("-Wl,--dynamic-linker={PLACE}/lib/{INTERPRETER}")]);
-    proc::quiet("compiling the client", &mut cc).map(drop)
+    cc.args(["-O2", "-Wall", "-Werror", "-o"]).arg(dir.join(name)).arg(&file).args(options);
+    proc::quiet("compiling a C program", &mut cc)?;
+    fs::remove_file(file)?;
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
