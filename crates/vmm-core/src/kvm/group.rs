@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::thread::{Answer, Buses, Request, VcpuThread};
-use super::{KvmError, KvmVcpu, VcpuCommand, VcpuEnd, sys};
+use super::{ExitCounters, KvmError, KvmVcpu, VcpuCommand, VcpuEnd, sys};
 use crate::run_state::{IllegalMove, Move, RunState};
 
 /// A vCPU ended by itself.
@@ -47,6 +47,7 @@ pub enum GroupError {
 pub struct VcpuGroup {
     threads: Vec<VcpuThread>,
     state: RunState,
+    counters: ExitCounters,
 }
 
 /// How long dropping a group waits for its threads.
@@ -61,9 +62,11 @@ impl VcpuGroup {
     /// The host refused the kick handler or a thread; no thread is left behind.
     pub fn new(vcpus: Vec<KvmVcpu>, buses: &Arc<Buses>, on_end: &OnEnd) -> Result<Self, KvmError> {
         sys::install_kick_handler()?;
-        let mut group = VcpuGroup { threads: Vec::new(), state: RunState::Created };
+        let last = vcpus.iter().map(|vcpu| usize::from(vcpu.index())).max();
+        let counters = ExitCounters::new(last.map_or(0, |last| last.saturating_add(1)));
+        let mut group = VcpuGroup { threads: Vec::new(), state: RunState::Created, counters };
         for vcpu in vcpus {
-            let thread = VcpuThread::spawn(vcpu, buses.clone(), on_end.clone())
+            let thread = VcpuThread::spawn(vcpu, buses.clone(), on_end.clone(), group.counters.clone())
                 .map_err(|source| KvmError::Host { what: "vCPU thread", source })?;
             group.threads.push(thread);
         }
@@ -144,6 +147,11 @@ impl VcpuGroup {
     pub fn all_parked(&self, deadline: Instant) -> Result<bool, GroupError> {
         let answers = self.send(VcpuCommand::QueryParked);
         Ok(self.collect(&answers, deadline)?.iter().all(|a| a.parked))
+    }
+
+    /// What the vCPUs left the guest for; readable also after the group is gone.
+    pub fn exit_counters(&self) -> ExitCounters {
+        self.counters.clone()
     }
 
     /// CPU time of all vCPU threads, to tell an idle guest from a busy one.

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
 use super::machine::{Reply, VcpuCommand, VcpuState};
+use super::stats::{ExitCounters, VcpuCounters};
 use super::sys::with_current_vcpu;
 use super::vcpu::Entry;
 use super::{KvmVcpu, OnEnd, VcpuEvent};
@@ -41,25 +42,35 @@ pub(super) struct VcpuThread {
 
 impl VcpuThread {
     /// Starts the thread, paused. `on_end` hears when the vCPU ends by itself.
-    pub(super) fn spawn(vcpu: KvmVcpu, buses: Arc<Buses>, on_end: OnEnd) -> io::Result<Self> {
+    pub(super) fn spawn(
+        vcpu: KvmVcpu,
+        buses: Arc<Buses>,
+        on_end: OnEnd,
+        counters: ExitCounters,
+    ) -> io::Result<Self> {
         let (requests, rx) = channel();
         let index = vcpu.index();
         let thread = std::thread::Builder::new()
             .name(format!("vcpu{index}"))
-            .spawn(move || Runner { vcpu, buses, on_end, requests: rx, state: VcpuState::Paused }.run())?;
+            .spawn(move || {
+                // One per vCPU of the group, which numbers them.
+                let Some(counters) = counters.vcpu(index.into()) else { return };
+                Runner { vcpu, buses, on_end, counters, requests: rx, state: VcpuState::Paused }.run();
+            })?;
         Ok(VcpuThread { index, requests, thread })
     }
 }
 
-struct Runner {
+struct Runner<'a> {
     vcpu: KvmVcpu,
     buses: Arc<Buses>,
     on_end: OnEnd,
+    counters: &'a VcpuCounters,
     requests: Receiver<Request>,
     state: VcpuState,
 }
 
-impl Runner {
+impl Runner<'_> {
     fn run(mut self) {
         with_current_vcpu(
             &mut self,
@@ -73,7 +84,7 @@ impl Runner {
     }
 
     fn enter(&mut self) {
-        match self.vcpu.enter(&self.buses) {
+        match self.vcpu.enter(&self.buses, self.counters) {
             Entry::Handled => {}
             Entry::Kicked => self.take_requests(),
             Entry::Ended(end) => {

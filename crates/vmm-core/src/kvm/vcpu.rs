@@ -8,6 +8,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
+use super::stats::{VcpuCounters, count};
 use super::sys::MappedVm;
 use super::{Buses, KvmError};
 
@@ -158,37 +159,54 @@ impl KvmVcpu {
         }
     }
 
-    /// Enters the guest once and answers the exit.
-    pub(super) fn enter(&mut self, buses: &Buses) -> Entry {
+    /// Enters the guest once, answers the exit and counts it.
+    pub(super) fn enter(&mut self, buses: &Buses, counters: &VcpuCounters) -> Entry {
         let exit = match self.fd.run() {
             Ok(exit) => exit,
-            Err(e) => return self.entry_failed(e.errno()),
+            Err(e) => return self.entry_failed(e.errno(), counters),
         };
-        match exit {
-            VcpuExit::IoIn(port, data) => buses.pio.read(port.into(), data),
-            VcpuExit::IoOut(port, data) => buses.pio.write(port.into(), data),
-            VcpuExit::MmioRead(addr, data) => buses.mmio.read(addr, data),
-            VcpuExit::MmioWrite(addr, data) => buses.mmio.write(addr, data),
-            VcpuExit::Intr | VcpuExit::IrqWindowOpen => true,
-            VcpuExit::Shutdown => return Entry::Ended(VcpuEnd::Shutdown),
-            VcpuExit::SystemEvent(kind, _) => return Entry::Ended(VcpuEnd::SystemEvent(kind)),
-            VcpuExit::Hlt => return Entry::Ended(VcpuEnd::Halt),
-            VcpuExit::FailEntry(reason, _) => return Entry::Ended(VcpuEnd::FailEntry(reason)),
-            VcpuExit::InternalError => return Entry::Ended(VcpuEnd::InternalError),
-            other => return Entry::Ended(VcpuEnd::Unknown(format!("{other:?}"))),
+        let (kind, claimed) = match exit {
+            VcpuExit::IoIn(port, data) => (&counters.port_reads, buses.pio.read(port.into(), data)),
+            VcpuExit::IoOut(port, data) => (&counters.port_writes, buses.pio.write(port.into(), data)),
+            VcpuExit::MmioRead(addr, data) => (&counters.mmio_reads, buses.mmio.read(addr, data)),
+            VcpuExit::MmioWrite(addr, data) => (&counters.mmio_writes, buses.mmio.write(addr, data)),
+            VcpuExit::Intr | VcpuExit::IrqWindowOpen => (&counters.other, true),
+            other => {
+                count(&counters.other);
+                return Entry::Ended(end(other));
+            }
         };
+        count(kind);
+        if !claimed {
+            count(&counters.unclaimed);
+        }
         Entry::Handled
     }
 
-    fn entry_failed(&mut self, errno: i32) -> Entry {
+    fn entry_failed(&mut self, errno: i32, counters: &VcpuCounters) -> Entry {
         match errno {
             libc::EINTR => {
                 self.fd.set_kvm_immediate_exit(0);
+                count(&counters.kicks);
                 Entry::Kicked
             }
             // An application processor that was just initialised.
             libc::EAGAIN => Entry::Handled,
-            errno => Entry::Ended(VcpuEnd::Run(errno)),
+            errno => {
+                count(&counters.other);
+                Entry::Ended(VcpuEnd::Run(errno))
+            }
         }
+    }
+}
+
+fn end(exit: VcpuExit<'_>) -> VcpuEnd {
+    match exit {
+        VcpuExit::Shutdown => VcpuEnd::Shutdown,
+        VcpuExit::SystemEvent(kind, _) => VcpuEnd::SystemEvent(kind),
+        VcpuExit::Hlt => VcpuEnd::Halt,
+        VcpuExit::FailEntry(reason, _) => VcpuEnd::FailEntry(reason),
+        VcpuExit::InternalError => VcpuEnd::InternalError,
+        other => VcpuEnd::Unknown(format!("{other:?}")),
     }
 }

@@ -16,6 +16,12 @@ fn port_and_mmio_reads_and_writes_reach_the_devices() {
     assert!(guest.port.wait_until(|c| c.written.len() == 3));
     guest.group.stop(soon()).unwrap();
     assert_eq!(guest.port.get(|c| c.written.clone()), [1, 1, 2]);
+    let counters = guest.group.exit_counters();
+    drop(guest);
+    let [counts] = counters.counts()[..] else { panic!("{counters:?}") };
+    let kinds = (counts.port_reads, counts.port_writes, counts.mmio_reads, counts.mmio_writes);
+    assert_eq!((kinds, counts.unclaimed, counts.other), ((1, 2, 1, 1), 0, 0), "{counts:?}");
+    assert!(counts.kicks > 0, "the stop was one");
 }
 
 #[test]
@@ -24,6 +30,7 @@ fn an_unclaimed_port_reads_all_ones() {
     let mut guest = machine(&[0xe4, 0x84, 0xe6, 0x80, 0xeb, 0xfe], 1, Duration::ZERO);
     guest.group.start().unwrap();
     assert!(guest.port.wait_until(|c| c.written == [0xff]));
+    assert_eq!(guest.group.exit_counters().counts()[0].unclaimed, 1);
 }
 
 #[test]
