@@ -8,7 +8,7 @@ use purlin_snapshot::{DecodeError, Section};
 use purlin_vmm_core::memory::{GuestAddress, SharedRam};
 use thiserror::Error;
 
-use super::{DeviceQueue, Interrupt, QueueError};
+use super::{DeviceQueue, Interrupt, IoCounts, QueueError};
 
 /// virtio device ids (virtio 1.2 §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -217,6 +217,11 @@ pub trait VirtioDevice: Send {
     /// Shared memory the device wants: (id, length in bytes). The assembler allocates it.
     fn shm_request(&self) -> Option<(u8, u64)> {
         None
+    }
+
+    /// Bytes that went through the device so far, for its owner's statistics. Works in every state.
+    fn io_counts(&self) -> IoCounts {
+        IoCounts::default()
     }
 
     /// Starts the device on the driver's queues.

@@ -4,6 +4,7 @@ pub mod console;
 mod device;
 pub mod fs;
 mod interrupt;
+mod io_counts;
 pub mod mmio;
 mod queue;
 pub mod rng;
@@ -13,5 +14,6 @@ pub use device::{
     VirtioDevice, section_kind,
 };
 pub use interrupt::{Interrupt, Signal};
+pub use io_counts::{IoCounters, IoCounts};
 pub use queue::{DeviceQueue, QueueError, restore_queues, save_queues};
 pub(crate) use queue::{QueueSetup, build_queue};

@@ -9,8 +9,8 @@ use std::time::Instant;
 use purlin_devices::shell::{EventLoop, WorkerSlot};
 use purlin_devices::virtio::section_kind::DEVICE_BASE;
 use purlin_devices::virtio::{
-    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, VirtioDevice,
-    restore_queues, save_queues,
+    ActivateContext, ActivateError, Busy, DeviceType, IoCounters, IoCounts, ResetProgress, RestoreError,
+    SaveError, VirtioDevice, restore_queues, save_queues,
 };
 use purlin_snapshot::{Section, SectionId, Writer};
 use rustix::process::{Resource, getrlimit};
@@ -81,6 +81,7 @@ pub enum VsockError {
 pub struct Vsock {
     cid: u64,
     features: u64,
+    counters: Arc<IoCounters>,
     /// The host side, while no driver is there.
     host: Option<Host>,
     // The slot goes before the loop it sends to.
@@ -113,7 +114,7 @@ impl Vsock {
         }
         let thread = EventLoop::spawn("purlin-vsock")?;
         let slot = WorkerSlot::new(thread.handle());
-        Ok(Vsock { cid, features: 0, host: Some(host), slot, _thread: thread })
+        Ok(Vsock { cid, features: 0, counters: Arc::default(), host: Some(host), slot, _thread: thread })
     }
 
     /// Makes a worker of a driver's queues and the host side, which is given back if that fails.
@@ -123,7 +124,12 @@ impl Vsock {
         let Ok([rx, tx, events]) = <[_; 3]>::try_from(queues) else {
             return Err(ActivateError::QueueCount { expected, found });
         };
-        let rings = (RxRing::new(rx), TxRing::new(tx), EventRing { queue: events, news: ResetNews::None });
+        let counters = || self.counters.clone();
+        let rings = (
+            RxRing::new(rx, counters()),
+            TxRing::new(tx, counters()),
+            EventRing { queue: events, news: ResetNews::None },
+        );
         let host = self.host.take().ok_or(ActivateError::AlreadyActive)?;
         VsockWorker::new(memory, interrupt, rings, host)
             .map_err(|source| ActivateError::Host { what: "deadline timer", source })
@@ -156,6 +162,10 @@ impl VirtioDevice for Vsock {
     }
 
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    fn io_counts(&self) -> IoCounts {
+        self.counters.get()
+    }
 
     fn activate(&mut self, context: ActivateContext) -> Result<(), ActivateError> {
         if !self.slot.is_empty() {

@@ -1,8 +1,9 @@
 //! The ring to the guest: receive buffers, looked up ahead of their use.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use purlin_devices::virtio::DeviceQueue;
+use purlin_devices::virtio::{DeviceQueue, IoCounters};
 use purlin_vmm_core::memory::{Bytes, GuestAddress, GuestMemory, GuestRam, VolatileSlice};
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{QueueOwnedT, QueueT};
@@ -32,6 +33,7 @@ impl Buffer {
 /// The ring and the buffers taken from it that are not used yet.
 pub(super) struct RxRing {
     pub queue: DeviceQueue,
+    counters: Arc<IoCounters>,
     ahead: VecDeque<Buffer>,
     /// Buffers given back since the driver was last interrupted.
     used: bool,
@@ -41,8 +43,8 @@ pub(super) struct RxRing {
 const LOOK_AHEAD: usize = 64;
 
 impl RxRing {
-    pub fn new(queue: DeviceQueue) -> Self {
-        RxRing { queue, ahead: VecDeque::new(), used: false }
+    pub fn new(queue: DeviceQueue, counters: Arc<IoCounters>) -> Self {
+        RxRing { queue, counters, ahead: VecDeque::new(), used: false }
     }
 
     /// Puts buffers that were not used back into the ring.
@@ -169,6 +171,7 @@ impl RxRing {
 
     fn finish(&mut self, ram: &GuestRam, head: u16, written: u32) -> Result<(), RingError> {
         self.queue.queue.add_used(ram, head, written)?;
+        self.counters.to_guest(written.saturating_sub(HEADER_LEN as u32).into());
         self.used = true;
         Ok(())
     }

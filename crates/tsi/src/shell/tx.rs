@@ -1,6 +1,8 @@
 //! The ring from the guest: packets, taken in order.
 
-use purlin_devices::virtio::DeviceQueue;
+use std::sync::Arc;
+
+use purlin_devices::virtio::{DeviceQueue, IoCounters};
 use purlin_vmm_core::memory::{Bytes, GuestAddress, GuestMemory, GuestRam, VolatileSlice};
 use virtio_queue::{QueueOwnedT, QueueT};
 
@@ -23,13 +25,14 @@ pub(super) struct TxPacket {
 /// The ring.
 pub(super) struct TxRing {
     pub queue: DeviceQueue,
+    counters: Arc<IoCounters>,
     /// Descriptors given back since the driver was last interrupted.
     owed: u32,
 }
 
 impl TxRing {
-    pub fn new(queue: DeviceQueue) -> Self {
-        TxRing { queue, owed: 0 }
+    pub fn new(queue: DeviceQueue, counters: Arc<IoCounters>) -> Self {
+        TxRing { queue, counters, owed: 0 }
     }
 
     /// Takes the next packet. Where its payload is goes into `pieces`.
@@ -64,6 +67,9 @@ impl TxRing {
         }
         let header = (have == HEADER_LEN).then(|| Header::parse(&raw));
         let whole = valid && header.is_some_and(|header| cut(pieces, header.len, ram));
+        if let Some(header) = header.filter(|_| whole) {
+            self.counters.from_guest(header.len.into());
+        }
         Ok(Some(TxPacket { head, header, whole }))
     }
 

@@ -50,13 +50,11 @@ impl VcpuThread {
     ) -> io::Result<Self> {
         let (requests, rx) = channel();
         let index = vcpu.index();
-        let thread = std::thread::Builder::new()
-            .name(format!("vcpu{index}"))
-            .spawn(move || {
-                // One per vCPU of the group, which numbers them.
-                let Some(counters) = counters.vcpu(index.into()) else { return };
-                Runner { vcpu, buses, on_end, counters, requests: rx, state: VcpuState::Paused }.run();
-            })?;
+        let thread = std::thread::Builder::new().name(format!("vcpu{index}")).spawn(move || {
+            // One per vCPU of the group, which numbers them.
+            let Some(counters) = counters.vcpu(index.into()) else { return };
+            Runner { vcpu, buses, on_end, counters, requests: rx, state: VcpuState::Paused }.run();
+        })?;
         Ok(VcpuThread { index, requests, thread })
     }
 }

@@ -19,8 +19,8 @@ use super::worker::{Ends, PortWork, Retired, Worker};
 use super::{F_MULTIPORT, F_SIZE, QUEUE_SIZE};
 use crate::shell::{LoopHandle, WorkerSlot};
 use crate::virtio::{
-    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, VirtioDevice,
-    restore_queues, save_queues, section_kind,
+    ActivateContext, ActivateError, Busy, DeviceType, IoCounts, ResetProgress, RestoreError, SaveError,
+    VirtioDevice, restore_queues, save_queues, section_kind,
 };
 
 const SECTION_KIND: u32 = section_kind::DEVICE_BASE + DeviceType::Console as u32;
@@ -202,6 +202,10 @@ impl VirtioDevice for Console {
 
     /// Nothing is writable: `emerg_wr` belongs to a feature that is not offered, and is ignored.
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    fn io_counts(&self) -> IoCounts {
+        self.shared.io_counts()
+    }
 
     fn config_generation(&self) -> u32 {
         self.shared.generation.load(Ordering::Acquire)

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::protocol::WindowSize;
+use crate::virtio::IoCounts;
 
 /// Counters of one port since the device was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,6 +84,17 @@ impl Shared {
             generation: AtomicU32::new(0),
             complained: AtomicBool::new(false),
             wake: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+        })
+    }
+
+    /// Bytes of all ports; what was dropped was taken from the guest too.
+    pub(super) fn io_counts(&self) -> IoCounts {
+        self.ports.iter().map(PortShared::stats).fold(IoCounts::default(), |sum, port| {
+            let from_guest = port.bytes_out.saturating_add(port.bytes_dropped);
+            IoCounts::new(
+                sum.to_guest.saturating_add(port.bytes_in),
+                sum.from_guest.saturating_add(from_guest),
+            )
         })
     }
 

@@ -14,8 +14,8 @@ use super::worker::FsWorker;
 use crate::shell::{EventLoop, WorkerSlot};
 use crate::virtio::device::section_kind::DEVICE_BASE;
 use crate::virtio::{
-    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, VirtioDevice,
-    restore_queues, save_queues,
+    ActivateContext, ActivateError, Busy, DeviceType, IoCounters, IoCounts, ResetProgress, RestoreError,
+    SaveError, VirtioDevice, restore_queues, save_queues,
 };
 
 /// hiprio and one request queue.
@@ -28,6 +28,7 @@ pub struct Fs {
     share: Arc<Share>,
     config: [u8; TAG_MAX + 4],
     features: u64,
+    counters: Arc<IoCounters>,
     // The slot goes before the loop it sends to.
     slot: WorkerSlot<FsWorker>,
     _thread: EventLoop,
@@ -52,7 +53,7 @@ impl Fs {
         let thread = EventLoop::spawn("purlin-fs")
             .map_err(|source| FsConfigError::Thread { tag: share.tag.clone(), source })?;
         let slot = WorkerSlot::new(thread.handle());
-        Ok(Fs { share, config: space, features: 0, slot, _thread: thread })
+        Ok(Fs { share, config: space, features: 0, counters: Arc::default(), slot, _thread: thread })
     }
 
     /// The tag the guest mounts.
@@ -66,7 +67,8 @@ impl Fs {
         if found != expected {
             return Err(ActivateError::QueueCount { expected, found });
         }
-        Ok(FsWorker { memory, queues, interrupt, server, scratch: Scratch::default(), failed: false })
+        let (scratch, counters) = (Scratch::default(), self.counters.clone());
+        Ok(FsWorker { memory, queues, interrupt, server, scratch, counters, failed: false })
     }
 }
 
@@ -95,6 +97,10 @@ impl VirtioDevice for Fs {
     }
 
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    fn io_counts(&self) -> IoCounts {
+        self.counters.get()
+    }
 
     fn activate(&mut self, context: ActivateContext) -> Result<(), ActivateError> {
         let worker = self.worker(context, FileServer::new(Arc::clone(&self.share)))?;

@@ -26,6 +26,8 @@ const MAX_DESCRIPTORS: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     body: Vec<u8>,
+    /// Bytes of the last request.
+    pub taken: usize,
 }
 
 /// Guest memory of the bulk data of one request.
@@ -67,6 +69,7 @@ pub(super) fn exchange(
         return refuse_chain(ram, chain);
     };
     let (readable, writable) = (reader.available_bytes(), writer.available_bytes());
+    scratch.taken = readable;
     let Ok(header) = reader.read_obj::<InHeader>() else {
         return reply(&mut writer, 0, Err(Errno::INVAL));
     };

@@ -13,7 +13,7 @@ use super::exchange::{Scratch, exchange};
 use super::server::FileServer;
 use super::sys;
 use crate::shell::QueueWorker;
-use crate::virtio::{DeviceQueue, Interrupt, Signal};
+use crate::virtio::{DeviceQueue, Interrupt, IoCounters, Signal};
 
 /// Requests served per wake-up: between batches the loop can take the worker away.
 const BATCH: usize = 32;
@@ -34,6 +34,7 @@ pub(super) struct FsWorker {
     pub interrupt: Arc<dyn Interrupt>,
     pub server: FileServer,
     pub scratch: Scratch,
+    pub counters: Arc<IoCounters>,
     /// Set after a malformed ring; the queues are not touched until reset.
     pub failed: bool,
 }
@@ -63,7 +64,7 @@ impl FsWorker {
 
     /// Serves up to [`BATCH`] requests of one queue; true if more may be waiting.
     fn batch(&mut self, index: usize) -> Result<bool, RingError> {
-        let Self { memory, queues, server, scratch, .. } = self;
+        let Self { memory, queues, server, scratch, counters, .. } = self;
         let Some(DeviceQueue { queue, index, .. }) = queues.get_mut(index) else { return Ok(false) };
         if !queue.ready() {
             return Ok(false);
@@ -77,8 +78,11 @@ impl FsWorker {
             if head >= queue.size() {
                 return Err(RingError::Head { head, size: queue.size() });
             }
+            scratch.taken = 0;
             let written = exchange(server, scratch, ram, chain);
             queue.add_used(ram, head, written)?;
+            counters.from_guest(scratch.taken as u64);
+            counters.to_guest(written.into());
             served += 1;
         }
         if served > 0 && queue.needs_notification(ram)? {

@@ -14,8 +14,8 @@ use super::interrupt::MmioInterrupt;
 use super::registers::{Action, Read, Registers, ShmRegion, status};
 use crate::virtio::device::section_kind::MMIO_TRANSPORT;
 use crate::virtio::{
-    ActivateContext, ActivateError, Busy, DeviceQueue, Interrupt, ResetProgress, RestoreError, SaveError,
-    ShmWindow, VirtioDevice, build_queue,
+    ActivateContext, ActivateError, Busy, DeviceQueue, Interrupt, IoCounts, ResetProgress, RestoreError,
+    SaveError, ShmWindow, VirtioDevice, build_queue,
 };
 
 const SECTION_VERSION: u16 = 1;
@@ -67,6 +67,9 @@ impl VirtioDevice for Box<dyn VirtioDevice> {
     }
     fn shm_request(&self) -> Option<(u8, u64)> {
         (**self).shm_request()
+    }
+    fn io_counts(&self) -> IoCounts {
+        (**self).io_counts()
     }
     fn activate(&mut self, context: ActivateContext) -> Result<(), ActivateError> {
         (**self).activate(context)

@@ -12,8 +12,8 @@ use super::worker::RngWorker;
 use crate::shell::{LoopHandle, WorkerSlot};
 use crate::virtio::device::section_kind::DEVICE_BASE;
 use crate::virtio::{
-    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, VirtioDevice,
-    restore_queues, save_queues,
+    ActivateContext, ActivateError, Busy, DeviceType, IoCounters, IoCounts, ResetProgress, RestoreError,
+    SaveError, VirtioDevice, restore_queues, save_queues,
 };
 
 const QUEUE_SIZES: [u16; 1] = [256];
@@ -24,6 +24,7 @@ const SECTION_VERSION: u16 = 1;
 pub struct Rng {
     source: File,
     features: u64,
+    counters: Arc<IoCounters>,
     slot: WorkerSlot<RngWorker>,
 }
 
@@ -39,7 +40,7 @@ impl Rng {
 
     /// Bytes from a file of the caller's choice. A source that ends stops the device.
     pub fn with_source(handle: LoopHandle, source: File) -> Self {
-        Rng { source, features: 0, slot: WorkerSlot::new(handle) }
+        Rng { source, features: 0, counters: Arc::default(), slot: WorkerSlot::new(handle) }
     }
 
     fn worker(&self, context: ActivateContext) -> Result<RngWorker, ActivateError> {
@@ -51,7 +52,8 @@ impl Rng {
             .source
             .try_clone()
             .map_err(|source| ActivateError::Host { what: "random source", source })?;
-        Ok(RngWorker { memory, queue, interrupt, source, failed: false })
+        let counters = self.counters.clone();
+        Ok(RngWorker { memory, queue, interrupt, source, counters, failed: false })
     }
 }
 
@@ -75,6 +77,10 @@ impl VirtioDevice for Rng {
     fn read_config(&self, _offset: u64, _data: &mut [u8]) {}
 
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    fn io_counts(&self) -> IoCounts {
+        self.counters.get()
+    }
 
     fn activate(&mut self, context: ActivateContext) -> Result<(), ActivateError> {
         let worker = self.worker(context)?;

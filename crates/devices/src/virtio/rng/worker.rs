@@ -13,7 +13,7 @@ use virtio_queue::{QueueOwnedT, QueueT};
 use vmm_sys_util::epoll::EventSet;
 
 use crate::shell::QueueWorker;
-use crate::virtio::{DeviceQueue, Interrupt, Signal};
+use crate::virtio::{DeviceQueue, Interrupt, IoCounters, Signal};
 
 /// Most bytes given for one buffer. Linux asks for 64; a guest that offers more gets the rest next time.
 const MAX_FILL: usize = 4096;
@@ -37,6 +37,7 @@ pub(super) struct RngWorker {
     pub queue: DeviceQueue,
     pub interrupt: Arc<dyn Interrupt>,
     pub source: File,
+    pub counters: Arc<IoCounters>,
     /// Set after a malformed ring; the queue is not touched until reset.
     pub failed: bool,
 }
@@ -59,7 +60,7 @@ impl RngWorker {
     }
 
     fn fill_batch(&mut self) -> Result<bool, RngError> {
-        let Self { memory, queue, source, .. } = self;
+        let Self { memory, queue, source, counters, .. } = self;
         let queue = &mut queue.queue;
         let mut handled = 0;
         while handled < BATCH {
@@ -67,6 +68,7 @@ impl RngWorker {
             let head = chain.head_index();
             let written = fill(chain.writable(), memory, source)?;
             queue.add_used(&**memory, head, written)?;
+            counters.to_guest(written.into());
             handled += 1;
         }
         if handled > 0 && queue.needs_notification(&**memory)? {
