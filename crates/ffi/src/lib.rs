@@ -29,7 +29,13 @@ pub use config::{
     ConfigError, Console, ConsolePort, ConsoleStream, Exec, Kernel, Network, Root, SerialLine, Share,
     TsiConfig, VmConfig, VsockPort,
 };
-pub use machine::BuildError;
+pub use machine::{BuildError, DeviceInfo, DeviceRef};
+/// Types of devices, for [`Vm::device`].
+pub use purlin_devices::virtio as devices;
 /// Types of [`TsiConfig`]: flags, port maps, policies, limits.
 pub use purlin_tsi as tsi;
-pub use vm::{ExitReason, Vm, VmError, VmExit};
+/// Exits of a processor, in [`VmStats`].
+pub use purlin_vmm_core::kvm::ExitCounts;
+/// Types of guest memory, for [`VmMemory::ram`].
+pub use purlin_vmm_core::memory;
+pub use vm::{BootPhase, DeviceStats, ExitReason, MemoryRegion, Vm, VmError, VmExit, VmMemory, VmStats};

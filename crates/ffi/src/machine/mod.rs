@@ -3,13 +3,15 @@
 
 mod boot;
 mod console;
+mod devices;
 mod error;
+mod phases;
 mod serial;
 mod shares;
 mod slots;
 mod workload;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use purlin_devices::legacy::{CMOS_LEN, CMOS_PORT, Cmos, I8042, I8042_LEN, I8042_PORT};
@@ -18,18 +20,24 @@ use purlin_devices::virtio::console::PortHandle;
 use purlin_devices::virtio::rng::Rng;
 use purlin_tsi::shell::Vsock;
 use purlin_vmm_core::kvm::{KvmVm, OnEnd, VcpuGroup};
-use purlin_vmm_core::memory::{MemoryLayout, alloc};
+use purlin_vmm_core::memory::{MemoryLayout, SharedRam, alloc};
 
 pub(crate) use console::{Consoles, HostEnds, Terminal};
+pub(crate) use devices::DeviceTable;
+pub use devices::{DeviceInfo, DeviceRef};
 pub use error::BuildError;
+pub(crate) use phases::Phases;
 use serial::SerialLines;
 pub(crate) use shares::ExitReport;
-pub(crate) use slots::Slots;
+pub(crate) use slots::{Slots, lock};
 
 use crate::config::VmConfig;
+use crate::vm::VmStats;
 
 /// A reader of guest output that takes nothing for this long at the end loses the rest.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+/// The keyboard's interrupt line on a PC.
+const KEYBOARD_IRQ: u32 = 1;
 
 /// A machine that is ready to run.
 ///
@@ -40,6 +48,9 @@ pub(crate) struct Machine {
     pub consoles: Consoles,
     pub serial_lines: SerialLines,
     pub report: Arc<ExitReport>,
+    pub keyboard: Arc<Mutex<I8042>>,
+    pub ram: SharedRam,
+    pub phases: Phases,
     _loop: EventLoop,
 }
 
@@ -63,10 +74,12 @@ pub(crate) struct Assembled {
 impl Machine {
     /// Makes everything `config` describes.
     pub fn assemble(mut config: VmConfig, hooks: Hooks) -> Result<Assembled, BuildError> {
+        let mut phases = Phases::start();
         config.check()?;
         let layout =
             MemoryLayout::new(config.memory_mib.saturating_mul(1 << 20)).map_err(crate::ConfigError::from)?;
         let kernel = boot::Source::open(&mut config)?;
+        phases.end_of("kernel opened");
 
         let device_loop = EventLoop::spawn("purlin-devices").map_err(BuildError::host("device thread"))?;
         let report = Arc::new(ExitReport::default());
@@ -76,17 +89,22 @@ impl Machine {
         let vsock = config.network.vsock(&config.vsock_ports, config.vsock_boot_grace);
         let vsock = vsock.map(Vsock::new).transpose()?;
         let file_systems = shares::make(&config, plan.file(), &report)?;
+        phases.end_of("devices made");
 
         let ram = alloc::allocate(&layout, &config.ram)?;
+        phases.end_of("memory mapped");
         let kernel = kernel.load(config.initramfs.as_deref(), &ram, &layout)?;
+        phases.end_of("kernel loaded");
         let vm = KvmVm::new(ram)?;
+        phases.end_of("virtual machine made");
         let mut slots = Slots::new(vm.ram().clone());
         slots.attach(&vm, Rng::new(device_loop.handle()).map_err(BuildError::host("/dev/urandom"))?)?;
         for console in before_shares {
             consoles.flushed.push(slots.attach(&vm, console)?);
         }
         for fs in file_systems {
-            slots.attach(&vm, fs)?;
+            let tag = fs.tag().to_owned();
+            slots.attach_as(&vm, Some(&tag), fs)?;
         }
         if let Some(console) = last {
             consoles.flushed.push(slots.attach(&vm, console)?);
@@ -100,18 +118,44 @@ impl Machine {
         let mut buses = slots.take_buses();
         let lines = std::mem::take(&mut config.serial_lines);
         let serial_lines = serial::make(lines, &vm, &mut slots, &mut buses, &mut consoles, &device_loop)?;
-        let i8042 = I8042::new(hooks.guest_reset);
-        buses.pio.insert(I8042_PORT, I8042_LEN, share(i8042))?;
+        let keyboard = I8042::new(vm.irq_line(KEYBOARD_IRQ)?, hooks.guest_reset);
+        let keyboard = Arc::new(Mutex::new(keyboard));
+        buses.pio.insert(I8042_PORT, I8042_LEN, keyboard.clone())?;
         let above = layout.high_end().map_or(0, |end| end.saturating_sub(1 << 32));
         let cmos = Cmos::new(layout.low_end(), above, SystemTime::now);
         buses.pio.insert(CMOS_PORT, CMOS_LEN, share(cmos))?;
+
+        phases.end_of("devices attached");
 
         let line = plan.cmdline(slots.places(), slots.words())?;
         boot::write_tables(vm.ram(), &layout, &line, kernel.initrd, config.vcpus)?;
         let vcpus = boot::make_vcpus(&vm, &config, kernel.entry)?;
         let vcpus = VcpuGroup::new(vcpus, &Arc::new(buses), &hooks.vcpu_ended)?;
-        let machine = Machine { vcpus, slots, consoles, serial_lines, report, _loop: device_loop };
+        phases.end_of("processors made");
+        let ram = vm.ram().clone();
+        let machine = Machine {
+            vcpus,
+            slots,
+            consoles,
+            serial_lines,
+            report,
+            keyboard,
+            ram,
+            phases,
+            _loop: device_loop,
+        };
         Ok(Assembled { machine, ends, control })
+    }
+
+    /// Its counters, but for the time it runs, which its supervisor knows.
+    pub fn stats(&self) -> VmStats {
+        VmStats {
+            vcpu_time: self.vcpus.cpu_time(),
+            vcpus: self.vcpus.exit_counters().counts(),
+            devices: self.slots.stats(),
+            boot: self.phases.done().to_vec(),
+            ..VmStats::default()
+        }
     }
 
     /// Stops the guest and every device of this machine; nothing of ours writes guest RAM afterwards. Late

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use purlin_devices::legacy::serial::{Serial, SerialBusy};
 use purlin_devices::virtio::mmio::{MMIO_LEN, MmioTransport, QUEUE_NOTIFY, TransportConfig};
-use purlin_devices::virtio::{Busy, DeviceType, SaveError, VirtioDevice};
+use purlin_devices::virtio::{Busy, DeviceType, IoCounts, SaveError, VirtioDevice};
 use purlin_snapshot::Section;
 use purlin_vmm_core::irq::IrqAllocator;
 use purlin_vmm_core::kvm::{Buses, KvmVm};
@@ -13,6 +13,8 @@ use purlin_vmm_core::memory::SharedRam;
 use purlin_vmm_core::memory::layout::{FIRST_DEVICE_IRQ, LAST_DEVICE_IRQ, mmio_slot};
 
 use super::BuildError;
+use super::devices::DeviceTable;
+use crate::vm::DeviceStats;
 
 /// Linux claims this line for the CMOS clock and does not share it; a device there that is probed later fails.
 const RTC_IRQ: u32 = 8;
@@ -23,6 +25,8 @@ trait Stoppable: Send {
     fn save(&self, instance: u32) -> Result<Vec<Section>, SaveError>;
     fn resume(&mut self);
     fn abort(&mut self);
+    /// Bytes through it; `None` if it is no virtio device.
+    fn io_counts(&self) -> Option<IoCounts>;
 }
 
 impl<D: VirtioDevice> Stoppable for MmioTransport<D> {
@@ -37,6 +41,9 @@ impl<D: VirtioDevice> Stoppable for MmioTransport<D> {
     }
     fn abort(&mut self) {
         MmioTransport::abort(self);
+    }
+    fn io_counts(&self) -> Option<IoCounts> {
+        Some(self.device().io_counts())
     }
 }
 
@@ -54,6 +61,9 @@ impl Stoppable for Serial {
     fn abort(&mut self) {
         Serial::resume(self);
     }
+    fn io_counts(&self) -> Option<IoCounts> {
+        None
+    }
 }
 
 /// A device the machine keeps typed access to.
@@ -67,6 +77,7 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Slots {
     ram: SharedRam,
     devices: Vec<Arc<Mutex<dyn Stoppable>>>,
+    table: DeviceTable,
     places: Vec<(u64, u32)>,
     words: Vec<(usize, &'static str)>,
     irqs: IrqAllocator,
@@ -78,6 +89,7 @@ impl Slots {
         Slots {
             ram,
             devices: Vec::new(),
+            table: DeviceTable::default(),
             places: Vec::new(),
             words: Vec::new(),
             irqs: IrqAllocator::new(FIRST_DEVICE_IRQ, LAST_DEVICE_IRQ),
@@ -89,6 +101,16 @@ impl Slots {
     pub fn attach<D: VirtioDevice + 'static>(
         &mut self,
         vm: &KvmVm,
+        device: D,
+    ) -> Result<Attached<D>, BuildError> {
+        self.attach_as(vm, None, device)
+    }
+
+    /// As [`Slots::attach`], under a name of its own among the devices of its type.
+    pub fn attach_as<D: VirtioDevice + 'static>(
+        &mut self,
+        vm: &KvmVm,
+        id: Option<&str>,
         device: D,
     ) -> Result<Attached<D>, BuildError> {
         let number = self.places.len() as u32;
@@ -105,6 +127,7 @@ impl Slots {
         let transport = Arc::new(Mutex::new(transport));
         self.buses.mmio.insert(base, MMIO_LEN, transport.clone())?;
         self.devices.push(transport.clone());
+        self.table.add(id, (base, irq), &transport);
         self.places.push((base, irq));
         Ok(transport)
     }
@@ -112,6 +135,18 @@ impl Slots {
     /// Adds a device without a slot to what is quiesced, saved and resumed.
     pub fn add_serial(&mut self, line: Arc<Mutex<Serial>>) {
         self.devices.push(line);
+    }
+
+    /// The devices as the owner sees them.
+    pub fn table(&self) -> &DeviceTable {
+        &self.table
+    }
+
+    /// Bytes through each device so far.
+    pub fn stats(&self) -> Vec<DeviceStats> {
+        let counts = self.devices.iter().filter_map(|device| lock(device).io_counts());
+        let both = self.table.infos().zip(counts);
+        both.map(|(info, bytes)| DeviceStats::new(info.clone(), bytes)).collect()
     }
 
     /// Address and interrupt of each slot.

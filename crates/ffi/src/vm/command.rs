@@ -9,6 +9,8 @@ use purlin_snapshot::Section;
 use purlin_vmm_core::kvm::GroupError;
 use thiserror::Error;
 
+use super::VmStats;
+
 /// A request to a virtual machine failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -44,6 +46,8 @@ pub(crate) enum Command {
     Pause(Sender<Result<(), VmError>>),
     Resume(Sender<Result<(), VmError>>),
     SaveDevices(Sender<Result<Vec<Section>, VmError>>),
+    Stats(Sender<VmStats>),
+    CtrlAltDel,
     Stop { grace: Duration },
     Kill,
 }

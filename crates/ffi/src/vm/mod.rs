@@ -4,24 +4,32 @@ mod command;
 mod control;
 mod events;
 mod exit;
+mod memory;
 mod outcome;
+mod stats;
 mod supervisor;
 
 use std::io::{PipeReader, PipeWriter};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use purlin_devices::virtio::VirtioDevice;
 use purlin_devices::virtio::console::{ConsoleHandle, Injector, PortHandle, WindowSize};
 use purlin_snapshot::Section;
+use purlin_vmm_core::memory::GuestRam;
 
 pub(crate) use command::Command;
 pub use command::VmError;
 pub use exit::{ExitReason, VmExit};
+pub use memory::{MemoryRegion, VmMemory};
+pub use stats::{BootPhase, DeviceStats, VmStats};
 
 use crate::config::VmConfig;
-use crate::machine::{Assembled, BuildError, Hooks, HostEnds, Machine, Terminal};
+use crate::machine::{
+    Assembled, BuildError, DeviceInfo, DeviceRef, DeviceTable, Hooks, HostEnds, Machine, Terminal,
+};
 use events::{Event, EventReceiver, EventSender, channel};
 use supervisor::Supervisor;
 
@@ -29,6 +37,7 @@ use supervisor::Supervisor;
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     exit: Mutex<Option<VmExit>>,
+    stats: Mutex<Option<VmStats>>,
     ended: Condvar,
 }
 
@@ -36,6 +45,15 @@ impl Done {
     pub(crate) fn set(&self, exit: VmExit) {
         *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
         self.ended.notify_all();
+    }
+
+    /// The machine's last counters; to be set before the exit.
+    pub(crate) fn set_stats(&self, stats: VmStats) {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = Some(stats);
+    }
+
+    fn stats(&self) -> Option<VmStats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn get(&self) -> Option<VmExit> {
@@ -74,6 +92,8 @@ pub struct Vm {
     console: Option<ConsoleHandle>,
     injector: Option<Injector>,
     terminals: Vec<Terminal>,
+    devices: DeviceTable,
+    ram: Weak<GuestRam>,
     events: EventSender,
     done: Arc<Done>,
 }
@@ -92,6 +112,8 @@ impl VmConfig {
             console: machine.consoles.handle.clone(),
             injector: machine.consoles.injector.clone(),
             terminals: std::mem::take(&mut machine.consoles.terminals),
+            devices: machine.slots.table().clone(),
+            ram: Arc::downgrade(&machine.ram),
             life: Mutex::new(Life::Ready(Box::new((machine, control, receiver)))),
             ends: Mutex::new(ends),
             events,
@@ -205,6 +227,56 @@ impl Vm {
     /// Ends the guest now, without its help. Returns at once; see [`Vm::wait`]. `Ok` if it has ended.
     pub fn kill(&self) {
         self.events.send(Event::Command(Command::Kill));
+    }
+
+    /// Presses Ctrl-Alt-Del. A guest whose kernel has a driver for the keyboard controller (i8042) gets the
+    /// keys; in any other our init, if it is there, ends the workload as [`Vm::stop`] does, with 90 seconds
+    /// between the signals. What the guest makes of it is up to the guest: this never kills it. Returns at
+    /// once. A paused guest is resumed to hear it. `Ok` if the guest has ended already.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::NotStarted`].
+    pub fn send_ctrl_alt_del(&self) -> Result<(), VmError> {
+        self.check_started()?;
+        self.events.send(Event::Command(Command::CtrlAltDel));
+        Ok(())
+    }
+
+    /// What the machine has done so far; before the start what making it took, after the end the last counts.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::Ended`] if its supervisor failed and left none.
+    pub fn stats(&self) -> Result<VmStats, VmError> {
+        if let Life::Ready(parts) = &*self.life.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(parts.0.stats());
+        }
+        match self.ask(Command::Stats) {
+            Err(VmError::Ended) => self.done.stats().ok_or(VmError::Ended),
+            answer => answer,
+        }
+    }
+
+    /// Guest RAM: where its pieces are, for the guest and in this process.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::Ended`]: it is gone.
+    pub fn memory(&self) -> Result<VmMemory, VmError> {
+        self.ram.upgrade().map(VmMemory::new).ok_or(VmError::Ended)
+    }
+
+    /// The machine's virtio devices, in the order of their slots.
+    pub fn devices(&self) -> Vec<DeviceInfo> {
+        self.devices.infos().cloned().collect()
+    }
+
+    /// A device by its Rust type and its name among those of its type (see [`DeviceInfo::id`]), such as
+    /// `vm.device::<purlin::devices::fs::Fs>("work")` for the share with the tag `work`. `None` if there is
+    /// none, or if the machine is gone.
+    pub fn device<D: VirtioDevice + 'static>(&self, id: &str) -> Option<DeviceRef<D>> {
+        self.devices.find(id)
     }
 
     /// The writing end of the workload's standard input, once, if it was configured as

@@ -15,8 +15,8 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use super::control::ControlChannel;
 use super::events::{Event, EventReceiver};
 use super::outcome::{End, Facts, outcome};
-use super::{Command, Done, VmError, VmExit};
-use crate::machine::{Machine, after};
+use super::{Command, Done, VmError, VmExit, VmStats};
+use crate::machine::{Machine, after, lock};
 
 /// How long a pause may take in all.
 const PAUSE_LIMIT: Duration = Duration::from_secs(5);
@@ -24,6 +24,8 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(5);
 const HALT_LIMIT: Duration = Duration::from_secs(5);
 /// How long after its grace time a guest that was asked to stop is killed.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
+/// How long a workload gets to end after Ctrl-Alt-Del, milliseconds; what systems allow a shutdown.
+const CTRL_ALT_DEL_GRACE_MS: u32 = 90_000;
 /// First and longest time between two looks whether the guest is halted for good.
 const HALT_CHECK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 /// Less CPU time than this between two looks means that the guest did nothing.
@@ -43,6 +45,7 @@ pub(super) struct Supervisor {
     /// waited for.
     guest_is_done: bool,
     stop_deadline: Option<Instant>,
+    started: Instant,
     halt_check: HaltCheck,
 }
 
@@ -89,6 +92,7 @@ impl Supervisor {
             facts: Facts::default(),
             guest_is_done: false,
             stop_deadline: None,
+            started: Instant::now(),
             halt_check: HaltCheck::new(),
         })
     }
@@ -103,12 +107,14 @@ impl Supervisor {
             Err(e) => VmExit::failed(e.to_string()),
         };
         let done = self.done.clone();
+        done.set_stats(self.stats());
         drop(self);
         // Last: whoever waits finds nothing of the machine left.
         done.set(exit);
     }
 
     fn supervise(&mut self) -> Result<End, VmError> {
+        self.machine.phases.restart();
         self.machine.vcpus.start()?;
         let mut ready = [EpollEvent::default(); 2];
         loop {
@@ -152,6 +158,8 @@ impl Supervisor {
                     self.facts.setup_failed =
                         Some(format!("{stage:?}: {message}{}", errno.unwrap_or_default()));
                 }
+                GuestEvent::Hello { .. } => self.machine.phases.end_of("guest booted"),
+                GuestEvent::Started { .. } => self.machine.phases.end_of("workload started"),
                 GuestEvent::Exited { code } => {
                     self.facts.code = Some(code);
                     self.guest_is_done = true;
@@ -195,7 +203,9 @@ impl Supervisor {
             Command::Pause(reply) => drop(reply.send(self.pause())),
             Command::Resume(reply) => drop(reply.send(self.resume())),
             Command::SaveDevices(reply) => drop(reply.send(self.save_devices())),
+            Command::Stats(reply) => drop(reply.send(self.stats())),
             Command::Stop { grace } => self.ask_to_stop(grace),
+            Command::CtrlAltDel => self.ctrl_alt_del(),
             Command::Kill => {}
         }
     }
@@ -235,12 +245,33 @@ impl Supervisor {
         }
         self.facts.stop_requested = true;
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-        self.control.send(Request::Stop { grace_ms });
+        self.request(Request::Stop { grace_ms });
+        let deadline = after(grace.saturating_add(STOP_MARGIN));
+        self.stop_deadline = Some(self.stop_deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+    }
+
+    /// A driver of the guest hears the keys; without one its init is told what they would have made it do. In
+    /// either case the guest decides what comes of it: nothing is killed.
+    fn ctrl_alt_del(&mut self) {
+        if let Err(e) = self.resume() {
+            log::error!("a paused guest cannot be resumed for Ctrl-Alt-Del: {e}");
+        }
+        self.facts.stop_requested = true;
+        if !lock(&self.machine.keyboard).send_ctrl_alt_del() {
+            self.request(Request::Stop { grace_ms: CTRL_ALT_DEL_GRACE_MS });
+        }
+    }
+
+    /// Sends init a request.
+    fn request(&mut self, request: Request) {
+        self.control.send(request);
         if self.control.is_open() {
             self.rearm();
         }
-        let deadline = after(grace.saturating_add(STOP_MARGIN));
-        self.stop_deadline = Some(self.stop_deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+    }
+
+    fn stats(&self) -> VmStats {
+        VmStats { uptime: self.started.elapsed(), ..self.machine.stats() }
     }
 
     fn is_halted(&mut self) -> bool {

@@ -48,6 +48,8 @@ pub struct VcpuGroup {
     threads: Vec<VcpuThread>,
     state: RunState,
     counters: ExitCounters,
+    /// CPU time of threads that are gone.
+    spent: Duration,
 }
 
 /// How long dropping a group waits for its threads.
@@ -64,7 +66,8 @@ impl VcpuGroup {
         sys::install_kick_handler()?;
         let last = vcpus.iter().map(|vcpu| usize::from(vcpu.index())).max();
         let counters = ExitCounters::new(last.map_or(0, |last| last.saturating_add(1)));
-        let mut group = VcpuGroup { threads: Vec::new(), state: RunState::Created, counters };
+        let mut group =
+            VcpuGroup { threads: Vec::new(), state: RunState::Created, counters, spent: Duration::ZERO };
         for vcpu in vcpus {
             let thread = VcpuThread::spawn(vcpu, buses.clone(), on_end.clone(), group.counters.clone())
                 .map_err(|source| KvmError::Host { what: "vCPU thread", source })?;
@@ -127,8 +130,10 @@ impl VcpuGroup {
     /// behind and will end when it does.
     pub fn stop(&mut self, deadline: Instant) -> Result<(), GroupError> {
         self.state = self.state.after(Move::Stop).unwrap_or(RunState::Stopped);
+        let spent = self.cpu_time();
         let answers = self.send(VcpuCommand::Finish);
         let outcome = self.collect(&answers, deadline).map(|_| ());
+        self.spent = spent;
         for VcpuThread { thread, index, .. } in self.threads.drain(..) {
             let ended = outcome.is_ok() || thread.is_finished();
             if ended && thread.join().is_err() {
@@ -156,7 +161,7 @@ impl VcpuGroup {
 
     /// CPU time of all vCPU threads, to tell an idle guest from a busy one.
     pub fn cpu_time(&self) -> Duration {
-        self.threads.iter().map(|t| sys::cpu_time(&t.thread)).sum()
+        self.threads.iter().map(|t| sys::cpu_time(&t.thread)).fold(self.spent, Duration::saturating_add)
     }
 
     /// The message first, then the signal: a kick that finds no message would be for nothing, a message
