@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use thiserror::Error;
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
@@ -18,6 +18,7 @@ use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap};
 use super::SharedRam;
 use super::layout::{HUGE_PAGE, MemoryLayout, PAGE_SIZE, RamRange};
 use super::ram::{GuestRam, GuestRegion};
+use super::reclaim::Method;
 use super::sys::{Mapping, Source, sealed_memfd};
 
 /// Size of explicit huge pages (`hugetlbfs` pool of the host).
@@ -215,7 +216,7 @@ pub(super) fn allocate_ranges(ranges: &[RamRange], config: &RamConfig) -> Result
     for range in ranges {
         let mapping = pool.map(range, offset)?;
         advise(&mapping, &pool, config.transparent_huge_pages);
-        regions.push(region(range, mapping, pool.file_offset(offset))?);
+        regions.push(region(range, mapping, &pool, offset)?);
         offset = offset.checked_add(page_rounded(range)?).ok_or(AllocError::Overflow)?;
     }
     GuestRam::from_regions(regions)
@@ -225,16 +226,16 @@ fn page_rounded(range: &RamRange) -> Result<u64, AllocError> {
     range.len.checked_next_multiple_of(PAGE_SIZE).ok_or(AllocError::Overflow)
 }
 
-fn region(range: &RamRange, mapping: Mapping, file: Option<FileOffset>) -> Result<GuestRegion, AllocError> {
+fn region(range: &RamRange, mapping: Mapping, pool: &Pool, offset: u64) -> Result<GuestRegion, AllocError> {
     let len = usize::try_from(range.len).map_err(|_| AllocError::Overflow)?;
     let mut builder = MmapRegionBuilder::<()>::new(len).with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE);
-    if let Some(file) = file {
+    if let Some(file) = pool.file_offset(offset) {
         builder = builder.with_file_offset(file);
     }
     let built = super::sys::view_of(builder, &mapping);
     let view = built.map_err(|source| AllocError::Region { guest: range.start, source })?;
     let view = GuestRegionMmap::new(view, GuestAddress(range.start)).ok_or(AllocError::Overflow)?;
-    Ok(GuestRegion::new(view, mapping))
+    Ok(GuestRegion::new(view, mapping, pool.reclaim_method()))
 }
 
 fn advise(mapping: &Mapping, pool: &Pool, transparent_huge_pages: bool) {
@@ -310,6 +311,15 @@ impl Pool {
             Pool::File { file, offset: start, .. } => {
                 Some(FileOffset::from_arc(file.clone(), start.saturating_add(offset)))
             }
+        }
+    }
+
+    fn reclaim_method(&self) -> Method {
+        match self {
+            Pool::Anonymous => Method::Discard,
+            Pool::Memfd(_) | Pool::File { sharing: FileSharing::Shared, .. } => Method::Punch,
+            Pool::File { sharing: FileSharing::Private, .. } => Method::Replace(Mutex::default()),
+            Pool::Hugetlb(_) => Method::Keep,
         }
     }
 

@@ -3,13 +3,14 @@
 //! The vm-memory types are imported through this module only, so that a change of that crate's major
 //! version is a change in one place.
 //!
-//! [`layout`] is pure arithmetic; [`alloc`] and `sys.rs` talk to the operating system.
+//! [`layout`] is pure arithmetic; [`alloc`], `reclaim.rs` and `sys.rs` talk to the operating system.
 
 #![deny(unsafe_code)]
 
 pub mod alloc;
 pub mod layout;
 mod ram;
+mod reclaim;
 #[allow(unsafe_code)]
 mod sys;
 
@@ -23,6 +24,7 @@ pub use vm_memory::{
 pub use alloc::{AllocError, Backing, FileSharing, HugePageSize, RamConfig};
 pub use layout::{LayoutError, MemoryLayout, RamRange};
 pub use ram::{GuestRam, GuestRegion};
+pub use reclaim::{MemoryReclaim, ReclaimError};
 
 /// Shared ownership of guest RAM, as devices and vCPU threads hold it.
 ///

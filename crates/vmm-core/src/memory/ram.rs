@@ -9,6 +9,7 @@ use vm_memory::{
 
 use super::alloc::{AllocError, RamConfig, allocate_ranges};
 use super::layout::RamRange;
+use super::reclaim::Method;
 use super::sys::Mapping;
 
 /// One contiguous piece of guest RAM and the host mapping behind it.
@@ -19,12 +20,18 @@ use super::sys::Mapping;
 pub struct GuestRegion {
     view: GuestRegionMmap<()>,
     // Dropped with the region, never before: `view` points into it.
-    _mapping: Mapping,
+    mapping: Mapping,
+    method: Method,
 }
 
 impl GuestRegion {
-    pub(super) fn new(view: GuestRegionMmap<()>, mapping: Mapping) -> Self {
-        GuestRegion { view, _mapping: mapping }
+    pub(super) fn new(view: GuestRegionMmap<()>, mapping: Mapping, method: Method) -> Self {
+        GuestRegion { view, mapping, method }
+    }
+
+    /// How pages of the mapping go back to the host.
+    pub(super) fn reclaimable(&self) -> (&Method, &Mapping) {
+        (&self.method, &self.mapping)
     }
 }
 

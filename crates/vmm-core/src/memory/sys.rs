@@ -97,6 +97,61 @@ impl Mapping {
         self.addr.as_ptr()
     }
 
+    /// Drops pages of private anonymous memory; the next access finds zeros.
+    pub fn discard(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.drop_pages(offset, len, libc::MADV_DONTNEED)
+    }
+
+    /// Drops pages of shared memory and of the file behind it; the next access finds zeros.
+    pub fn punch(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.drop_pages(offset, len, libc::MADV_REMOVE)
+    }
+
+    fn drop_pages(&self, offset: usize, len: usize, advice: c_int) -> io::Result<()> {
+        let addr = self.part(offset, len)?;
+        // SAFETY: the range is part of this mapping. Its contents become zero (or, in a private file mapping,
+        // the file's): guest RAM holds bytes the guest may change at any time, and no Rust reference to them
+        // exists; it is accessed through volatile slices only.
+        let ret = unsafe { libc::madvise(addr.cast::<c_void>(), len, advice) };
+        if ret == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Puts fresh anonymous memory in the place of a part of the mapping.
+    pub fn map_over(&self, offset: usize, len: usize) -> io::Result<()> {
+        let addr = self.part(offset, len)?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the range is part of this mapping, which owns it and unmaps it whole whatever is mapped
+        // there; it stays readable and writable throughout, and is accessed through volatile slices only, for
+        // which other contents are as good as a write by the guest.
+        let got = unsafe { libc::mmap(addr.cast::<c_void>(), len, prot, flags, -1, 0) };
+        if got == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the same range. Leaves it out of core dumps, as the rest of RAM is; advice only.
+        unsafe { libc::madvise(addr.cast::<c_void>(), len, libc::MADV_DONTDUMP) };
+        Ok(())
+    }
+
+    /// Resident bytes.
+    #[cfg(test)]
+    pub fn resident(&self) -> io::Result<usize> {
+        let mut pages = vec![0u8; self.len / PAGE_SIZE as usize];
+        // SAFETY: the range is this mapping, a whole number of pages, and the vector has a byte for each.
+        let ret = unsafe { libc::mincore(self.addr.as_ptr().cast::<c_void>(), self.len, pages.as_mut_ptr()) };
+        let count = pages.iter().filter(|page| **page & 1 != 0).count();
+        if ret == 0 { Ok(count * PAGE_SIZE as usize) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// The address of `len` bytes at `offset`, if they are in the mapping.
+    fn part(&self, offset: usize, len: usize) -> io::Result<*mut u8> {
+        match offset.checked_add(len) {
+            // SAFETY: `offset` is at most the mapping's length.
+            Some(end) if end <= self.len => Ok(unsafe { self.addr.as_ptr().add(offset) }),
+            _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        }
+    }
+
     /// Advises the kernel about the whole mapping.
     pub fn advise(&self, advice: c_int) -> io::Result<()> {
         // SAFETY: the range is exactly this mapping. Callers pass advice that keeps the contents
