@@ -32,6 +32,8 @@ pub use config::{
 pub use machine::{BuildError, DeviceInfo, DeviceRef};
 /// Types of devices, for [`Vm::device`].
 pub use purlin_devices::virtio as devices;
+/// Types of [`Vm::balloon`].
+pub use purlin_devices::virtio::balloon::{BalloonCounters, BalloonHandle, GuestMemoryStats};
 /// Types of [`TsiConfig`]: flags, port maps, policies, limits.
 pub use purlin_tsi as tsi;
 /// Exits of a processor, in [`VmStats`].

@@ -10,6 +10,7 @@ pub use mmio_regs::mmio_regs;
 pub use section_decode::section_decode;
 pub use virtqueue_ops::virtqueue_ops;
 
+pub use purlin_devices::virtio::balloon::fuzz::balloon_ops;
 pub use purlin_devices::virtio::console::console_ops;
 pub use purlin_devices::virtio::fs::fuzz::fs_request;
 pub use purlin_init::fuzz::{control as init_control, kernel_texts as init_texts, workload as init_workload};
@@ -20,6 +21,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by the name of its file in `fuzz_targets/` and of its folder in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("balloon_ops", balloon_ops),
     ("cmdline", cmdline),
     ("console_ops", console_ops),
     ("fs_request", fs_request),

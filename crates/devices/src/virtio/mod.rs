@@ -1,5 +1,6 @@
 //! virtio devices (OASIS virtio 1.2) and their transport.
 
+pub mod balloon;
 pub mod console;
 mod device;
 pub mod fs;

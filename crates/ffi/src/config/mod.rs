@@ -59,6 +59,7 @@ pub struct VmConfig {
     pub(crate) vcpus: u32,
     pub(crate) memory_mib: u64,
     pub(crate) ram: RamConfig,
+    pub(crate) balloon_mib: u64,
     pub(crate) kernel: Kernel,
     /// `kernel`, if it has been opened already.
     pub(crate) opened: Option<Bundle>,
@@ -83,6 +84,7 @@ impl Default for VmConfig {
             vcpus: 1,
             memory_mib: 128,
             ram: RamConfig::default(),
+            balloon_mib: 0,
             kernel: Kernel::default(),
             opened: None,
             initramfs: None,
@@ -124,6 +126,13 @@ impl VmConfig {
     /// What guest RAM is made of. Default: anonymous memory with transparent huge pages.
     pub fn ram(mut self, ram: RamConfig) -> Self {
         self.ram = ram;
+        self
+    }
+
+    /// MiB of its RAM that the guest is asked to give back from its start on, fewer than it has. Default 0; see
+    /// [`Vm::balloon`](crate::Vm::balloon).
+    pub fn balloon_mib(mut self, mib: u64) -> Self {
+        self.balloon_mib = mib;
         self
     }
 
@@ -242,6 +251,10 @@ impl VmConfig {
         }
         if self.memory_mib == 0 || self.memory_mib > 1 << 20 {
             return Err(ConfigError::field("memory_mib", self.memory_mib, "use 16 to 1048576"));
+        }
+        if self.balloon_mib >= self.memory_mib {
+            let remedy = format!("use less than memory_mib, {}", self.memory_mib);
+            return Err(ConfigError::field("balloon_mib", self.balloon_mib, remedy));
         }
         self.shares.iter().try_for_each(Share::check)?;
         self.vsock_ports.iter().try_for_each(VsockPort::check)?;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use purlin_devices::legacy::{CMOS_LEN, CMOS_PORT, Cmos, I8042, I8042_LEN, I8042_PORT};
 use purlin_devices::shell::EventLoop;
+use purlin_devices::virtio::balloon::{Balloon, BalloonConfig, BalloonHandle};
 use purlin_devices::virtio::console::PortHandle;
 use purlin_devices::virtio::rng::Rng;
 use purlin_tsi::shell::Vsock;
@@ -69,6 +70,8 @@ pub(crate) struct Assembled {
     pub ends: HostEnds,
     /// The channel to the guest's init, for the supervisor.
     pub control: PortHandle,
+    /// The balloon, for the owner.
+    pub balloon: BalloonHandle,
 }
 
 impl Machine {
@@ -98,6 +101,9 @@ impl Machine {
         let vm = KvmVm::new(ram)?;
         phases.end_of("virtual machine made");
         let mut slots = Slots::new(vm.ram().clone());
+        let balloon = balloon(&config, vm.ram().clone(), &device_loop)?;
+        let balloon_handle = balloon.handle();
+        slots.attach(&vm, balloon)?;
         slots.attach(&vm, Rng::new(device_loop.handle()).map_err(BuildError::host("/dev/urandom"))?)?;
         for console in before_shares {
             consoles.flushed.push(slots.attach(&vm, console)?);
@@ -144,7 +150,7 @@ impl Machine {
             phases,
             _loop: device_loop,
         };
-        Ok(Assembled { machine, ends, control })
+        Ok(Assembled { machine, ends, control, balloon: balloon_handle })
     }
 
     /// Its counters, but for the time it runs, which its supervisor knows.
@@ -167,6 +173,12 @@ impl Machine {
         self.consoles.flush();
         self.serial_lines.flush();
     }
+}
+
+fn balloon(config: &VmConfig, ram: SharedRam, device_loop: &EventLoop) -> Result<Balloon, BuildError> {
+    let mut balloon = BalloonConfig::new(ram);
+    balloon.target = config.balloon_mib.saturating_mul(1 << 20);
+    Balloon::new(balloon, device_loop.handle()).map_err(BuildError::host("event descriptor"))
 }
 
 fn share<T: 'static + purlin_vmm_core::bus::BusDevice>(device: T) -> purlin_vmm_core::bus::SharedDevice {

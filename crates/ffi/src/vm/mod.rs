@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use purlin_devices::virtio::VirtioDevice;
+use purlin_devices::virtio::balloon::BalloonHandle;
 use purlin_devices::virtio::console::{ConsoleHandle, Injector, PortHandle, WindowSize};
 use purlin_snapshot::Section;
 use purlin_vmm_core::memory::GuestRam;
@@ -94,6 +95,7 @@ pub struct Vm {
     terminals: Vec<Terminal>,
     devices: DeviceTable,
     ram: Weak<GuestRam>,
+    balloon: BalloonHandle,
     events: EventSender,
     done: Arc<Done>,
 }
@@ -107,7 +109,7 @@ impl VmConfig {
     /// [`BuildError`]; nothing is left behind.
     pub fn build(self) -> Result<Vm, BuildError> {
         let (events, receiver) = channel().map_err(BuildError::host("event descriptor"))?;
-        let Assembled { mut machine, ends, control } = Machine::assemble(self, hooks(&events))?;
+        let Assembled { mut machine, ends, control, balloon } = Machine::assemble(self, hooks(&events))?;
         Ok(Vm {
             console: machine.consoles.handle.clone(),
             injector: machine.consoles.injector.clone(),
@@ -116,6 +118,7 @@ impl VmConfig {
             ram: Arc::downgrade(&machine.ram),
             life: Mutex::new(Life::Ready(Box::new((machine, control, receiver)))),
             ends: Mutex::new(ends),
+            balloon,
             events,
             done: Arc::default(),
         })
@@ -323,6 +326,15 @@ impl Vm {
         if let Some(injector) = &self.injector {
             injector.interrupt();
         }
+    }
+
+    /// The memory balloon: asks the guest to give memory back, and tells how much it has. Usable in every state
+    /// of the machine.
+    ///
+    /// Memory that is free in the guest comes back by itself, some seconds later, if the guest's kernel has free
+    /// page reporting, as libkrunfw's has.
+    pub fn balloon(&self) -> &BalloonHandle {
+        &self.balloon
     }
 
     fn check_started(&self) -> Result<(), VmError> {

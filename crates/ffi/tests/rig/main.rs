@@ -4,6 +4,7 @@
 //! and sets `PURLIN_FW` (the libkrunfw library) and `PURLIN_ROOTFS` (the busybox directory).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure is a failed test")]
+mod balloon;
 mod exits;
 mod lifecycle;
 mod refused;

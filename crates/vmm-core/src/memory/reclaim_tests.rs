@@ -14,7 +14,8 @@ const LEN: u64 = 16 * MIB;
 
 fn ram(backing: Backing) -> GuestRam {
     let config = RamConfig { backing, ..RamConfig::default() };
-    allocate_ranges(&[RamRange { start: 0, len: LEN }, RamRange { start: 1 << 32, len: LEN }], &config).unwrap()
+    allocate_ranges(&[RamRange { start: 0, len: LEN }, RamRange { start: 1 << 32, len: LEN }], &config)
+        .unwrap()
 }
 
 fn fill(ram: &GuestRam, value: u8) {
