@@ -32,13 +32,14 @@ mod tests {
 
     #[test]
     fn neighbours_are_one_run() {
-        let table: [(&[u32], &[(u64, u64)]); 6] = [
+        type Case = (&'static [u32], &'static [(u64, u64)]);
+        let table: [Case; 6] = [
             (&[], &[]),
             (&[3], &[(3, 1)]),
             (&[5, 3, 4, 9], &[(3, 3), (9, 1)]),
             (&[7, 7, 7], &[(7, 1)]),
             (&[0, 2, 4], &[(0, 1), (2, 1), (4, 1)]),
-            (&[u32::MAX, 0, u32::MAX - 1], &[(0, 1), (u32::MAX as u64 - 1, 2)]),
+            (&[u32::MAX, 0, u32::MAX - 1], &[(0, 1), (0xffff_fffe, 2)]),
         ];
         for (pages, want) in table {
             let mut found = Vec::new();
