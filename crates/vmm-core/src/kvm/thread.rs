@@ -1,6 +1,7 @@
 //! The thread of one vCPU.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
@@ -9,7 +10,7 @@ use super::machine::{Reply, VcpuCommand, VcpuState};
 use super::stats::{ExitCounters, VcpuCounters};
 use super::sys::with_current_vcpu;
 use super::vcpu::Entry;
-use super::{KvmVcpu, OnEnd, VcpuEvent};
+use super::{KvmVcpu, OnEnd, VcpuEnd, VcpuEvent};
 use crate::bus::Bus;
 
 /// The two address spaces of an x86 machine.
@@ -75,20 +76,32 @@ impl Runner<'_> {
             |runner| runner.vcpu.fd_mut(),
             |runner| {
                 while runner.state != VcpuState::Finished {
-                    if runner.state == VcpuState::Running { runner.enter() } else { runner.wait() }
+                    // A device that panics ends the guest, not this thread: its owner still wants answers.
+                    if catch_unwind(AssertUnwindSafe(|| runner.turn())).is_err() {
+                        runner.end(VcpuEnd::Panicked);
+                    }
                 }
             },
         );
+    }
+
+    fn turn(&mut self) {
+        if self.state == VcpuState::Running { self.enter() } else { self.wait() }
     }
 
     fn enter(&mut self) {
         match self.vcpu.enter(&self.buses, self.counters) {
             Entry::Handled => {}
             Entry::Kicked => self.take_requests(),
-            Entry::Ended(end) => {
-                self.state = VcpuState::Ended;
-                (self.on_end)(VcpuEvent { index: self.vcpu.index(), end });
-            }
+            Entry::Ended(end) => self.end(end),
+        }
+    }
+
+    /// Tells the owner, once.
+    fn end(&mut self, end: VcpuEnd) {
+        if self.state != VcpuState::Ended {
+            self.state = VcpuState::Ended;
+            (self.on_end)(VcpuEvent { index: self.vcpu.index(), end });
         }
     }
 

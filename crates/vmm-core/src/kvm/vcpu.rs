@@ -33,6 +33,9 @@ pub enum VcpuEnd {
     Unknown(String),
     /// `KVM_RUN` failed with this errno.
     Run(i32),
+    /// A device panicked while it handled an access: a defect of that device. The panic's message went to
+    /// the process's panic hook.
+    Panicked,
 }
 
 /// What became of one guest entry.

@@ -11,6 +11,8 @@ use purlin_vmm_core::memory::{Bytes, GuestAddress, GuestRam, SharedRam};
 pub const LIMIT: Duration = Duration::from_secs(20);
 pub const PORT: u64 = 0x80;
 pub const MMIO: u64 = 0xd000;
+/// Where a device panics.
+const BROKEN: u64 = 0xe000;
 const CODE_ADDR: u64 = 0x1000;
 
 pub fn soon() -> Instant {
@@ -61,6 +63,16 @@ impl BusDevice for Port {
     }
 }
 
+struct Broken;
+
+impl BusDevice for Broken {
+    fn read(&mut self, _offset: u64, _data: &mut [u8]) {
+        panic!("a device of a test panics");
+    }
+
+    fn write(&mut self, _offset: u64, _data: &[u8]) {}
+}
+
 pub struct Guest {
     pub group: VcpuGroup,
     pub events: Receiver<VcpuEvent>,
@@ -86,6 +98,7 @@ pub fn machine(code: &[u8], vcpus: u8, delay: Duration) -> Guest {
     let mut buses = Buses::default();
     buses.pio.insert(PORT, 1, Arc::new(Mutex::new(Port(port.clone(), delay)))).unwrap();
     buses.mmio.insert(MMIO, 0x1000, Arc::new(Mutex::new(Port(port.clone(), delay)))).unwrap();
+    buses.mmio.insert(BROKEN, 0x1000, Arc::new(Mutex::new(Broken))).unwrap();
     let cpus: Vec<KvmVcpu> = (0..vcpus)
         .map(|i| {
             let vcpu = vm.create_vcpu(i).unwrap();

@@ -58,6 +58,21 @@ fn a_triple_fault_ends_the_vcpu_with_shutdown() {
     guest.group.stop(soon()).unwrap();
 }
 
+/// The device is broken, the thread is not: it reports, and answers its owner like any other.
+#[test]
+fn a_device_that_panics_ends_the_vcpu() {
+    // mov al,[0xe000]; spin
+    let mut guest = machine(&[0xa0, 0x00, 0xe0, 0xeb, 0xfe], 1, Duration::ZERO);
+    guest.group.start().unwrap();
+    let event = guest.events.recv_timeout(LIMIT).unwrap();
+    assert_eq!((event.index, event.end), (0, VcpuEnd::Panicked));
+    guest.group.pause(soon()).unwrap();
+    guest.group.resume().unwrap();
+    assert!(!guest.group.all_parked(soon()).unwrap());
+    guest.group.stop(soon()).unwrap();
+    assert!(guest.events.try_recv().is_err(), "it is told once");
+}
+
 #[test]
 fn probe_tells_what_this_kvm_is() {
     match probe() {
