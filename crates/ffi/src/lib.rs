@@ -17,7 +17,8 @@
 //! ```
 //!
 //! Several machines run in one process; there is no global state. Nothing here ends the process: a machine
-//! ends with a [`VmExit`]. The same crate builds `libkrun.so.1`,.
+//! ends with a [`VmExit`]. The same crate builds `libkrun.so.1`, whose C functions
+//! are a thin layer over this interface.
 
 mod capi;
 mod config;
@@ -30,14 +31,18 @@ pub use config::{
     TsiConfig, VmConfig, VsockPort,
 };
 pub use machine::{BuildError, DeviceInfo, DeviceRef};
-/// Types of devices, for [`Vm::device`].
+/// Types of devices, for [`Vm::device`] and [`Share`].
 pub use purlin_devices::virtio as devices;
 /// Types of [`Vm::balloon`].
 pub use purlin_devices::virtio::balloon::{BalloonCounters, BalloonHandle, GuestMemoryStats};
+/// What [`Vm::device_state`] gives.
+pub use purlin_snapshot::Section;
 /// Types of [`TsiConfig`]: flags, port maps, policies, limits.
 pub use purlin_tsi as tsi;
+/// How the kernel of [`Kernel::Image`] lies in its file.
+pub use purlin_vmm_core::boot::kernel::KernelFormat;
 /// Exits of a processor, in [`VmStats`].
 pub use purlin_vmm_core::kvm::ExitCounts;
-/// Types of guest memory, for [`VmMemory::ram`].
+/// Types of guest memory, for [`VmConfig::ram`] and [`VmMemory::ram`].
 pub use purlin_vmm_core::memory;
 pub use vm::{BootPhase, DeviceStats, ExitReason, MemoryRegion, Vm, VmError, VmExit, VmMemory, VmStats};

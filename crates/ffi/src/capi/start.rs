@@ -12,7 +12,7 @@ use super::stdio::Stdio;
 use super::{exit, serial, shutdown, signals, table};
 use crate::config::{ConfigError, Console, VmConfig};
 use crate::machine::BuildError;
-use crate::vm::VmError;
+use crate::vm::{ExitReason, VmError};
 
 /// Starts the machine and ends the process with the guest's exit code. Returns only if the machine cannot
 /// be started; the context is gone then, too.
@@ -69,7 +69,9 @@ fn run(ctx_id: u32) -> Result<i32, Failure> {
         shutdown::relay(&vm, event);
     }
     let exit = vm.wait()?;
-    log::info!("exit code {}: {}", exit.code, exit.reason);
+    let level =
+        if matches!(exit.reason, ExitReason::Failed(_)) { log::Level::Error } else { log::Level::Info };
+    log::log!(level, "exit code {}: {}", exit.code, exit.reason);
     Ok(exit::code(&exit, report_failure))
 }
 

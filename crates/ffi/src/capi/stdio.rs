@@ -1,11 +1,12 @@
 //! The process's standard streams, as they were when the machine was started.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::guard::Failure;
 use crate::config::{Console, ConsoleStream};
+use crate::machine::stdio;
 
 /// Copies of those of the descriptors 0, 1 and 2 that are open.
 pub(super) struct Stdio {
@@ -21,16 +22,10 @@ impl Stdio {
         Ok(Stdio { streams: [stdin?, stdout?, stderr?], occupied: Vec::new() })
     }
 
-    /// Occupies the closed ones while this lives: otherwise a device's descriptor would get such a number,
-    /// and what somebody prints would go to the device.
+    /// Occupies the closed ones while this lives.
     pub fn occupy(&mut self) -> Result<(), Failure> {
-        loop {
-            let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(failed)?;
-            if null.as_raw_fd() > 2 {
-                return Ok(());
-            }
-            self.occupied.push(null);
-        }
+        self.occupied = stdio::occupy().map_err(failed)?;
+        Ok(())
     }
 
     /// The implicit console on these streams.

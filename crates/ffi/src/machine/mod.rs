@@ -23,7 +23,7 @@ use purlin_tsi::shell::Vsock;
 use purlin_vmm_core::kvm::{KvmVm, OnEnd, VcpuGroup};
 use purlin_vmm_core::memory::{MemoryLayout, SharedRam, alloc};
 
-pub(crate) use console::{Consoles, HostEnds, Terminal};
+pub(crate) use console::{Consoles, HostEnds, Terminal, stdio};
 pub(crate) use devices::DeviceTable;
 pub use devices::{DeviceInfo, DeviceRef};
 pub use error::BuildError;

@@ -2,6 +2,7 @@
 
 mod command;
 mod control;
+mod done;
 mod events;
 mod exit;
 mod memory;
@@ -9,9 +10,10 @@ mod outcome;
 mod stats;
 mod supervisor;
 
+use std::fs::File;
 use std::io::{PipeReader, PipeWriter};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,50 +31,11 @@ pub use stats::{BootPhase, DeviceStats, VmStats};
 
 use crate::config::VmConfig;
 use crate::machine::{
-    Assembled, BuildError, DeviceInfo, DeviceRef, DeviceTable, Hooks, HostEnds, Machine, Terminal,
+    Assembled, BuildError, DeviceInfo, DeviceRef, DeviceTable, Hooks, HostEnds, Machine, Terminal, stdio,
 };
+use done::Done;
 use events::{Event, EventReceiver, EventSender, channel};
 use supervisor::Supervisor;
-
-/// Where the exit appears.
-#[derive(Debug, Default)]
-pub(crate) struct Done {
-    exit: Mutex<Option<VmExit>>,
-    stats: Mutex<Option<VmStats>>,
-    ended: Condvar,
-}
-
-impl Done {
-    pub(crate) fn set(&self, exit: VmExit) {
-        *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
-        self.ended.notify_all();
-    }
-
-    /// The machine's last counters; to be set before the exit.
-    pub(crate) fn set_stats(&self, stats: VmStats) {
-        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = Some(stats);
-    }
-
-    fn stats(&self) -> Option<VmStats> {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn get(&self) -> Option<VmExit> {
-        self.exit.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn wait(&self, limit: Option<Duration>) -> Option<VmExit> {
-        let guard = self.exit.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = |exit: &mut Option<VmExit>| exit.is_none();
-        match limit {
-            None => self.ended.wait_while(guard, running).unwrap_or_else(PoisonError::into_inner).clone(),
-            Some(limit) => match self.ended.wait_timeout_while(guard, limit, running) {
-                Ok((guard, _)) => guard.clone(),
-                Err(poisoned) => poisoned.into_inner().0.clone(),
-            },
-        }
-    }
-}
 
 enum Life {
     /// Assembled, not running.
@@ -98,6 +61,8 @@ pub struct Vm {
     balloon: BalloonHandle,
     events: EventSender,
     done: Arc<Done>,
+    /// In the place of closed standard streams.
+    _stdio: Vec<File>,
 }
 
 impl VmConfig {
@@ -107,7 +72,9 @@ impl VmConfig {
     /// # Errors
     ///
     /// [`BuildError`]; nothing is left behind.
-    pub fn build(self) -> Result<Vm, BuildError> {
+    pub fn build(mut self) -> Result<Vm, BuildError> {
+        stdio::inherit(&mut self)?;
+        let stdio = stdio::occupy().map_err(BuildError::host("/dev/null"))?;
         let (events, receiver) = channel().map_err(BuildError::host("event descriptor"))?;
         let Assembled { mut machine, ends, control, balloon } = Machine::assemble(self, hooks(&events))?;
         Ok(Vm {
@@ -121,6 +88,7 @@ impl VmConfig {
             balloon,
             events,
             done: Arc::default(),
+            _stdio: stdio,
         })
     }
 }

@@ -1,5 +1,8 @@
 //! From what was observed to how the machine ended. Pure.
 
+use std::io;
+
+use purlin_init::control::Event;
 use purlin_vmm_core::kvm::VcpuEnd;
 
 use super::exit::{CODE_KILLED, CODE_NO_STATUS, ExitReason, VmExit};
@@ -17,7 +20,7 @@ pub(super) enum End {
     Killed,
 }
 
-/// What the guest said before.
+/// What is known by then.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Facts {
     /// Status reported through the control channel or the exit code call.
@@ -26,10 +29,26 @@ pub(super) struct Facts {
     pub setup_failed: Option<String>,
     /// The host asked it to stop.
     pub stop_requested: bool,
+    /// Why this host cannot run guests; looked for only if KVM gave up.
+    pub host: Option<String>,
+}
+
+impl Facts {
+    /// Remembers what the guest's init says. The last word counts.
+    pub fn note(&mut self, event: Event) {
+        match event {
+            Event::SetupFailed { stage, errno, message } => {
+                let errno = errno.map(|e| format!(": {}", io::Error::from_raw_os_error(e.0)));
+                self.setup_failed = Some(format!("{stage:?}: {message}{}", errno.unwrap_or_default()));
+            }
+            Event::Exited { code } => self.code = Some(code),
+            _ => {}
+        }
+    }
 }
 
 pub(super) fn outcome(facts: Facts, end: End) -> VmExit {
-    let Facts { code, setup_failed, stop_requested } = facts;
+    let Facts { code, setup_failed, stop_requested, host } = facts;
     if let Some(why) = setup_failed {
         return VmExit { code: code.unwrap_or(CODE_NO_STATUS), reason: ExitReason::SetupFailed(why) };
     }
@@ -42,7 +61,10 @@ pub(super) fn outcome(facts: Facts, end: End) -> VmExit {
         End::Reset | End::Vcpu(VcpuEnd::SystemEvent(_)) => ExitReason::GuestReset,
         End::Halted => ExitReason::GuestHalted,
         End::Vcpu(VcpuEnd::Shutdown) => ExitReason::TripleFault,
-        End::Vcpu(end) => ExitReason::Failed(describe(&end)),
+        End::Vcpu(end) => ExitReason::Failed(match host {
+            Some(host) => format!("{}; {host}", describe(&end)),
+            None => describe(&end),
+        }),
     };
     VmExit { code: CODE_NO_STATUS, reason }
 }
@@ -52,7 +74,8 @@ fn describe(end: &VcpuEnd) -> String {
         VcpuEnd::Halt => "halted without an interrupt controller".to_owned(),
         VcpuEnd::FailEntry(reason) => format!("the processor refused the guest state (reason {reason:#x})"),
         VcpuEnd::InternalError => "KVM could not emulate an instruction".to_owned(),
-        VcpuEnd::Run(errno) => format!("KVM_RUN: {}", std::io::Error::from_raw_os_error(*errno)),
+        VcpuEnd::Run(errno) => format!("KVM_RUN: {}", io::Error::from_raw_os_error(*errno)),
+        VcpuEnd::Panicked => "a device panicked, which is a defect of this library".to_owned(),
         other => format!("{other:?}"),
     }
 }
@@ -95,6 +118,31 @@ mod tests {
             let got = outcome(facts.clone(), end.clone());
             assert_eq!(got, VmExit { code, reason }, "{facts:?} {end:?}");
         }
+    }
+
+    #[test]
+    fn a_host_that_cannot_run_guests_is_named() {
+        let facts = Facts { host: Some("no hardware virtualization".into()), ..Default::default() };
+        let exit = outcome(facts, End::Vcpu(VcpuEnd::InternalError));
+        let text = exit.reason.to_string();
+        assert_eq!(exit.code, 125);
+        assert!(text.contains("emulate") && text.contains("no hardware virtualization"), "{text}");
+    }
+
+    #[test]
+    fn the_guests_words() {
+        let mut facts = Facts::default();
+        let failed = Event::SetupFailed {
+            stage: purlin_init::control::Stage::WorkingDirectory,
+            errno: Some(purlin_init::errno::Errno(2)),
+            message: "/no".into(),
+        };
+        facts.note(failed);
+        facts.note(Event::Exited { code: 125 });
+        let exit = outcome(facts, End::Reset);
+        let text = exit.reason.to_string();
+        assert_eq!(exit.code, 125);
+        assert!(text.contains("/no") && text.contains("No such file"), "{text}");
     }
 
     #[test]

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 use purlin_devices::virtio::console::PortHandle;
 use purlin_init::control::{Event as GuestEvent, Request};
 use purlin_snapshot::Section;
+use purlin_vmm_core::kvm::{VcpuEnd, probe};
 use purlin_vmm_core::run_state::RunState;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::control::ControlChannel;
+use super::done::{Done, Ending};
 use super::events::{Event, EventReceiver};
 use super::outcome::{End, Facts, outcome};
-use super::{Command, Done, VmError, VmExit, VmStats};
+use super::{Command, VmError, VmExit, VmStats};
 use crate::machine::{Machine, after, lock};
 
 /// How long a pause may take in all.
@@ -101,16 +103,15 @@ impl Supervisor {
         std::thread::Builder::new().name("purlin-vm".to_owned()).spawn(move || self.run())
     }
 
-    fn run(mut self) {
-        let exit = match self.supervise() {
-            Ok(end) => self.finish(end),
+    fn run(self) {
+        // First to be made, so last to be dropped: whoever waits finds nothing of the machine left.
+        let mut ending = Ending::new(self.done.clone());
+        let mut this = self;
+        ending.exit = match this.supervise() {
+            Ok(end) => this.finish(end),
             Err(e) => VmExit::failed(e.to_string()),
         };
-        let done = self.done.clone();
-        done.set_stats(self.stats());
-        drop(self);
-        // Last: whoever waits finds nothing of the machine left.
-        done.set(exit);
+        this.done.set_stats(this.stats());
     }
 
     fn supervise(&mut self) -> Result<End, VmError> {
@@ -153,19 +154,12 @@ impl Supervisor {
     fn hear_guest(&mut self) {
         for event in self.control.read() {
             match event {
-                GuestEvent::SetupFailed { stage, errno, message } => {
-                    let errno = errno.map(|e| format!(": {}", io::Error::from_raw_os_error(e.0)));
-                    self.facts.setup_failed =
-                        Some(format!("{stage:?}: {message}{}", errno.unwrap_or_default()));
-                }
                 GuestEvent::Hello { .. } => self.machine.phases.end_of("guest booted"),
                 GuestEvent::Started { .. } => self.machine.phases.end_of("workload started"),
-                GuestEvent::Exited { code } => {
-                    self.facts.code = Some(code);
-                    self.guest_is_done = true;
-                }
+                GuestEvent::Exited { .. } => self.guest_is_done = true,
                 _ => {}
             }
+            self.facts.note(event);
         }
         self.control.write();
         self.rearm();
@@ -292,14 +286,13 @@ impl Supervisor {
             if events.is_empty() {
                 break;
             }
-            for event in events {
-                if let GuestEvent::Exited { code } = event {
-                    self.facts.code = Some(code);
-                }
-            }
+            events.into_iter().for_each(|event| self.facts.note(event));
         }
         let mut facts = std::mem::take(&mut self.facts);
         facts.code = self.machine.report.get().or(facts.code);
+        if matches!(end, End::Vcpu(VcpuEnd::InternalError)) {
+            facts.host = probe().err().map(|e| e.to_string());
+        }
         outcome(facts, end)
     }
 }

@@ -1,6 +1,7 @@
 //! The consoles of a machine: which ports they have, and who holds their other ends.
 
 mod ports;
+pub(crate) mod stdio;
 mod streams;
 
 use std::io::{PipeReader, PipeWriter};

@@ -1,11 +1,12 @@
 //! The three standard streams of a console.
 
 use std::io::{self, PipeReader};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use purlin_devices::virtio::console::terminal_size;
 
 use super::HostEnds;
+use super::stdio::copy;
 use crate::config::ConsoleStream;
 use crate::machine::BuildError;
 
@@ -51,32 +52,26 @@ pub(super) fn open_streams(
             ends.stdin = Some(writer);
             Some(reader.into())
         }
-        other => given(other, io::stdin().as_fd())?,
+        other => given(other)?,
     };
-    let output =
-        |stream: &ConsoleStream, inherited: BorrowedFd<'_>, end: &mut Option<PipeReader>| match stream {
-            ConsoleStream::Pipe => {
-                let (reader, writer) = pipe()?;
-                *end = Some(reader);
-                Ok(Some(writer.into()))
-            }
-            other => given(other, inherited),
-        };
-    let out = output(stdout, io::stdout().as_fd(), &mut ends.stdout)?;
-    let err = output(stderr, io::stderr().as_fd(), &mut ends.stderr)?;
+    let output = |stream: &ConsoleStream, end: &mut Option<PipeReader>| match stream {
+        ConsoleStream::Pipe => {
+            let (reader, writer) = pipe()?;
+            *end = Some(reader);
+            Ok(Some(writer.into()))
+        }
+        other => given(other),
+    };
+    let out = output(stdout, &mut ends.stdout)?;
+    let err = output(stderr, &mut ends.stderr)?;
     Ok((Stream::new(input), Stream::new(out), Stream::new(err)))
 }
 
-/// A copy of the descriptor; none for a stream that is absent or closed.
-fn given(stream: &ConsoleStream, inherited: BorrowedFd<'_>) -> Result<Option<OwnedFd>, BuildError> {
-    let copy = match stream {
-        ConsoleStream::Inherit => inherited.try_clone_to_owned(),
-        ConsoleStream::Fd(fd) => fd.try_clone(),
-        ConsoleStream::Pipe | ConsoleStream::None => return Ok(None),
-    };
-    match copy {
-        Ok(fd) => Ok(Some(fd)),
-        Err(e) if e.raw_os_error() == Some(libc::EBADF) => Ok(None),
-        Err(e) => Err(BuildError::host("console descriptor")(e)),
+/// A copy of the descriptor, if the stream has one.
+fn given(stream: &ConsoleStream) -> Result<Option<OwnedFd>, BuildError> {
+    match stream {
+        ConsoleStream::Fd(fd) => copy(fd.as_fd()),
+        // Inherited streams have become descriptors before anything was opened.
+        ConsoleStream::Inherit | ConsoleStream::Pipe | ConsoleStream::None => Ok(None),
     }
 }

@@ -1,0 +1,65 @@
+//! Ends at any moment.
+
+use std::time::Duration;
+
+use purlin::{ExitReason, VmError};
+
+use crate::guest::{Kernels, RESET, SPIN, wait};
+
+/// Killed before it starts, while it starts, while it runs, paused or not, once or often: it always ends.
+#[test]
+fn a_kill_at_any_moment() {
+    let kernels = Kernels::new();
+    for moment in 0..20u64 {
+        let vm = kernels.machine(SPIN).vcpus(2).build().unwrap();
+        vm.start().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_micros(300 * moment));
+                vm.kill();
+            });
+            scope.spawn(|| {
+                // It may end at any of these steps, and then each says so.
+                while let Ok(()) | Err(VmError::Processors(_)) = vm.pause().and_then(|()| vm.resume()) {}
+            });
+        });
+        let exit = wait(&vm);
+        assert_eq!((exit.code, exit.reason), (137, ExitReason::Killed), "after {moment} steps");
+        assert!(matches!(vm.pause(), Err(VmError::Ended)));
+        vm.kill();
+        vm.stop(Duration::ZERO).unwrap();
+    }
+}
+
+#[test]
+fn a_drop_at_any_moment() {
+    let kernels = Kernels::new();
+    for moment in 0..10u64 {
+        let vm = kernels.machine(SPIN).build().unwrap();
+        vm.start().unwrap();
+        std::thread::sleep(Duration::from_micros(150 * moment));
+        drop(vm);
+    }
+}
+
+/// A guest without an init hears no request to stop; it is killed when its time is over.
+#[test]
+fn a_guest_that_does_not_listen_is_stopped_all_the_same() {
+    let kernels = Kernels::new();
+    let vm = kernels.machine(SPIN).build().unwrap();
+    vm.start().unwrap();
+    vm.stop(Duration::ZERO).unwrap();
+    assert_eq!(wait(&vm).reason, ExitReason::Killed);
+}
+
+#[test]
+fn many_machines_at_once() {
+    let kernels = Kernels::new();
+    let machines: Vec<_> = (0..8).map(|_| kernels.machine(RESET).build().unwrap()).collect();
+    for vm in &machines {
+        vm.start().unwrap();
+    }
+    for vm in &machines {
+        assert_eq!(wait(vm).reason, ExitReason::GuestReset);
+    }
+}

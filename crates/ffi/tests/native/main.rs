@@ -1,0 +1,7 @@
+//! Machines with a kernel of a few instructions. They need a `/dev/kvm` of any kind, also one without hardware
+//! virtualization; without it these tests fail and say so.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure is a failed test")]
+mod guest;
+mod life;
+mod ram;
