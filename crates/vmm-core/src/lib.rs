@@ -1,8 +1,8 @@
 //! The machine below the devices: guest memory layout, boot protocols, device bus, interrupts and run
 //! states; with the feature `kvm` also virtual machines and vCPU threads over `/dev/kvm`.
 //!
-//! Everything outside [`memory::alloc`](memory), [`bundle`] and `kvm` is pure: bytes, tables and register
-//! values come out, nothing touches the operating system.
+//! Everything outside [`memory::alloc`](memory), [`memory::overlay`], [`boot::initramfs::shell`], [`bundle`] and
+//! `kvm` is pure: bytes, tables and register values come out, nothing touches the operating system.
 //!
 //! ```
 //! use purlin_vmm_core::boot::{cmdline, mptable::MpTable, zero_page};

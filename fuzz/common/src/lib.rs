@@ -15,6 +15,7 @@ pub use purlin_devices::virtio::console::console_ops;
 pub use purlin_devices::virtio::fs::fuzz::fs_request;
 pub use purlin_init::fuzz::{control as init_control, kernel_texts as init_texts, workload as init_workload};
 pub use purlin_vmm_core::boot::cmdline::fuzz as cmdline;
+pub use purlin_vmm_core::boot::initramfs::fuzz::initramfs_build;
 
 /// The body of a fuzz target.
 pub type Target = fn(&[u8]);
@@ -28,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("init_control", init_control),
     ("init_texts", init_texts),
     ("init_workload", init_workload),
+    ("initramfs_build", initramfs_build),
     ("mmio_regs", mmio_regs),
     ("section_decode", section_decode),
     ("virtqueue_ops", virtqueue_ops),

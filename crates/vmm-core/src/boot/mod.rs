@@ -1,11 +1,11 @@
-//! A Linux kernel, and what it finds in memory when it starts: command line, zero page, MP table,
-//! ACPI tables. Pure but for
-//! reading the files of [`kernel`].
+//! A Linux kernel, and what it finds in memory when it starts: command line, zero page, MP table, ACPI tables, initial
+//! RAM disk. Pure but for reading the files of [`kernel`] and for [`initramfs::shell`].
 
 #![forbid(unsafe_code)]
 
 pub mod acpi;
 pub mod cmdline;
+pub mod initramfs;
 pub mod kernel;
 pub mod mptable;
 pub mod zero_page;

@@ -316,7 +316,7 @@ impl Pool {
 
     fn reclaim_method(&self) -> Method {
         match self {
-            Pool::Anonymous => Method::Discard,
+            Pool::Anonymous => Method::Discard(Mutex::default()),
             Pool::Memfd(_) | Pool::File { sharing: FileSharing::Shared, .. } => Method::Punch,
             Pool::File { sharing: FileSharing::Private, .. } => Method::Replace(Mutex::default()),
             Pool::Hugetlb(_) => Method::Keep,

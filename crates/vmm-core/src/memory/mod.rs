@@ -9,6 +9,7 @@
 
 pub mod alloc;
 pub mod layout;
+pub mod overlay;
 mod ram;
 mod reclaim;
 #[allow(unsafe_code)]

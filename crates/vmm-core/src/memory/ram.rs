@@ -9,6 +9,7 @@ use vm_memory::{
 
 use super::alloc::{AllocError, RamConfig, allocate_ranges};
 use super::layout::RamRange;
+use super::overlay::Overlays;
 use super::reclaim::Method;
 use super::sys::Mapping;
 
@@ -32,6 +33,15 @@ impl GuestRegion {
     /// How pages of the mapping go back to the host.
     pub(super) fn reclaimable(&self) -> (&Method, &Mapping) {
         (&self.method, &self.mapping)
+    }
+
+    pub(super) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// Private anonymous memory of ordinary pages: a part of it can be replaced by another private mapping.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.method, Method::Discard(_))
     }
 }
 
@@ -71,8 +81,13 @@ impl GuestMemoryRegionBytes for GuestRegion {}
 ///
 /// Implements [`GuestMemory`] and, through it, [`Bytes`](super::Bytes). Usable from any thread; concurrent
 /// access to the same bytes is a data race of the guest's making and is done with volatile accesses.
+///
+/// Field order is drop order: a file under the memory stays locked until nothing is mapped any more.
 #[derive(Debug)]
-pub struct GuestRam(GuestRegionCollection<GuestRegion>);
+pub struct GuestRam {
+    regions: GuestRegionCollection<GuestRegion>,
+    pub(super) overlays: Overlays,
+}
 
 impl GuestRam {
     /// Anonymous RAM at the given guest ranges, which must be sorted and must not overlap.
@@ -90,7 +105,8 @@ impl GuestRam {
     }
 
     pub(super) fn from_regions(regions: Vec<GuestRegion>) -> Result<Self, AllocError> {
-        Ok(GuestRam(GuestRegionCollection::from_regions(regions)?))
+        let regions = GuestRegionCollection::from_regions(regions)?;
+        Ok(GuestRam { regions, overlays: Overlays::default() })
     }
 }
 
@@ -98,14 +114,14 @@ impl GuestMemory for GuestRam {
     type R = GuestRegion;
 
     fn num_regions(&self) -> usize {
-        self.0.num_regions()
+        self.regions.num_regions()
     }
 
     fn find_region(&self, addr: GuestAddress) -> Option<&GuestRegion> {
-        self.0.find_region(addr)
+        self.regions.find_region(addr)
     }
 
     fn iter(&self) -> impl Iterator<Item = &GuestRegion> {
-        self.0.iter()
+        self.regions.iter()
     }
 }

@@ -5,6 +5,7 @@
 //! | RAM | how | the guest then reads |
 //! |---|---|---|
 //! | anonymous | `MADV_DONTNEED` | zeros |
+//! | a file under anonymous RAM ([`overlay`](super::overlay)) | as for a private file | zeros |
 //! | memfd or shared file | `MADV_REMOVE`: a hole in the file; `MADV_DONTNEED` would drop only our view of it | zeros |
 //! | private file | anonymous memory mapped over whole 2 MiB blocks; `MADV_DONTNEED` would show the guest the bytes its memory had when the file was written | zeros |
 //! | explicit huge pages | nothing: they are reserved, and a page that is given back might not be there again for the next access, which ends the process | what it wrote |
@@ -69,7 +70,8 @@ pub enum ReclaimError {
 /// How a region's memory goes back.
 #[derive(Debug)]
 pub(super) enum Method {
-    Discard,
+    /// With the blocks that had an overlay.
+    Discard(Mutex<Replaced>),
     Punch,
     Replace(Mutex<Replaced>),
     Keep,
@@ -120,11 +122,21 @@ impl MemoryReclaim for GuestRam {
         let range = Range { from: (first - base) as usize, len: (last - first) as usize };
         let outcome = match method {
             Method::Keep => Ok(0),
-            Method::Discard => mapping.discard(range.from, range.len).map(|()| range.len),
+            Method::Discard(replaced) => {
+                let overlays = self.overlays.within(first, last);
+                if overlays.is_empty() {
+                    mapping.discard(range.from, range.len).map(|()| range.len)
+                } else {
+                    let mut replaced = replaced.lock().unwrap_or_else(PoisonError::into_inner);
+                    replace(mapping, &mut replaced, base, range, |from, to| {
+                        overlays.iter().any(|overlay| from < overlay.end() && overlay.start < to)
+                    })
+                }
+            }
             Method::Punch => mapping.punch(range.from, range.len).map(|()| range.len),
             Method::Replace(replaced) => {
                 let mut replaced = replaced.lock().unwrap_or_else(PoisonError::into_inner);
-                replace(mapping, &mut replaced, base, range)
+                replace(mapping, &mut replaced, base, range, |_, _| true)
             }
         };
         outcome.map(|bytes| bytes as u64).map_err(|source| ReclaimError::Host { start: start.0, len, source })
@@ -138,8 +150,15 @@ struct Range {
     len: usize,
 }
 
-/// Goes through the 2 MiB blocks (of guest addresses, so that a mapping's huge pages stay whole) of a range.
-fn replace(mapping: &Mapping, replaced: &mut Replaced, base: u64, range: Range) -> io::Result<usize> {
+/// Goes through the 2 MiB blocks (of guest addresses, so that a mapping's huge pages stay whole) of a range. `has_file`
+/// tells of a range of guest addresses whether a file shows through where memory is dropped.
+fn replace(
+    mapping: &Mapping,
+    replaced: &mut Replaced,
+    base: u64,
+    range: Range,
+    has_file: impl Fn(u64, u64) -> bool,
+) -> io::Result<usize> {
     let block_len = HUGE_PAGE as usize;
     let lead = (base % HUGE_PAGE) as usize;
     let (mut at, end) = (range.from, range.from + range.len);
@@ -149,7 +168,8 @@ fn replace(mapping: &Mapping, replaced: &mut Replaced, base: u64, range: Range) 
         let block_end = (block + 1) * block_len - lead;
         let stop = block_end.min(end);
         let whole = stop - at == block_len;
-        if replaced.contains(block) {
+        let guest = base + block_end as u64 - block_len as u64;
+        if replaced.contains(block) || !has_file(guest, guest + block_len as u64) {
             mapping.discard(at, stop - at)?;
             given += stop - at;
         } else if whole && replaced.count < MAX_REPLACED {

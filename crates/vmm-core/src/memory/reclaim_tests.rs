@@ -122,3 +122,26 @@ fn the_number_of_replaced_blocks_is_bounded() {
     assert_eq!(ram.reclaim(GuestAddress(0), LEN).unwrap(), 2 * MIB);
     assert_eq!(ram.reclaim(GuestAddress(0), LEN).unwrap(), 2 * MIB, "the one block that is anonymous");
 }
+
+/// What the guest frees under an overlay must not show the file again.
+#[test]
+fn memory_over_a_file_reads_as_zeros_too() {
+    let ram = ram(Backing::Anonymous);
+    fill(&ram, 7);
+    let file: Arc<dyn super::super::overlay::OverlaySource> = file_of(3);
+    let start = 4 * MIB;
+    ram.overlay(GuestAddress(start), 4 * MIB, &file).unwrap();
+    ram.write_obj(9u8, GuestAddress(start)).unwrap();
+    let at = [start - 1, start, start + 1, start + 2 * MIB, start + 4 * MIB].map(GuestAddress);
+    let bytes = || at.map(|at| byte(&ram, at.0));
+    assert_eq!(bytes(), [7, 9, 3, 3, 7]);
+    // Less than a block stays as it is; blocks without the file go page by page.
+    assert_eq!(ram.reclaim(GuestAddress(start), 4096).unwrap(), 0);
+    assert_eq!(bytes(), [7, 9, 3, 3, 7]);
+    assert_eq!(ram.reclaim(GuestAddress(start - 4096), 4096).unwrap(), 4096);
+    assert_eq!(ram.reclaim(GuestAddress(start - 4096), 2 * MIB + 4096).unwrap(), 2 * MIB + 4096);
+    assert_eq!(bytes(), [0, 0, 0, 3, 7]);
+    ram.write_obj(5u8, GuestAddress(start)).unwrap();
+    assert_eq!(ram.reclaim(GuestAddress(start), 4 * MIB + 4096).unwrap(), 4 * MIB + 4096);
+    assert_eq!(bytes(), [0, 0, 0, 0, 0]);
+}

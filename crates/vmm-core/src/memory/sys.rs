@@ -152,6 +152,32 @@ impl Mapping {
         }
     }
 
+    /// Replaces `len` bytes from `offset` on by a private, writable mapping of the start of `file`.
+    ///
+    /// `offset` and `len` are multiples of the page size. On failure the old pages stay, or (if the kernel had no
+    /// memory left for its own records) none: then nothing of the range may be used any more, which no caller can
+    /// tell apart, so a machine whose overlay fails with `ENOMEM` must not be used.
+    pub fn overlay(&self, offset: usize, len: usize, file: &File) -> io::Result<()> {
+        let page = PAGE_SIZE as usize;
+        if len == 0 || !offset.is_multiple_of(page) || !len.is_multiple_of(page) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let at = self.part(offset, len)?.cast::<c_void>();
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
+        // SAFETY: the replaced pages are part of this mapping, checked above, and stay readable and writable under
+        // the new one. Only guest memory accesses read them, which expect their content to change at any time.
+        let got = unsafe { libc::mmap(at, len, prot, flags, file.as_raw_fd(), 0) };
+        if got == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the range just mapped; the advice keeps its content.
+        if unsafe { libc::madvise(at, len, libc::MADV_DONTDUMP) } != 0 {
+            log::debug!("guest RAM: madvise of an overlay refused: {}", io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
     /// Advises the kernel about the whole mapping.
     pub fn advise(&self, advice: c_int) -> io::Result<()> {
         // SAFETY: the range is exactly this mapping. Callers pass advice that keeps the contents
