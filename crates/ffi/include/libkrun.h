@@ -337,9 +337,20 @@ int32_t krun_set_rlimits(uint32_t ctx_id, const char *const rlimits[]);
 int32_t krun_start_enter(uint32_t ctx_id);
 
 /* An event descriptor, to be taken before krun_start_enter(): writing to it (8 bytes, a number that is not 0) asks the
- * guest to end. Its init sends SIGTERM to the workload and, 10 s later, SIGKILL; 5 s after that the guest is killed
- * (exit code 137). Every call returns the same descriptor; it is closed with the context. */
+ * guest to end. Its init sends SIGTERM to the workload and, 10 s later, SIGKILL; one with an init of its own gets
+ * Ctrl-Alt-Del, if its kernel has a driver for the keyboard controller. 15 s later the guest is killed (exit code 137). Every call returns the same descriptor; it is closed with the context. */
 int32_t krun_get_shutdown_eventfd(uint32_t ctx_id);
+
+/* Extension. For other threads while krun_start_enter() runs the machine of this context: presses Ctrl-Alt-Del. A guest
+ * whose kernel has a driver for the keyboard controller (i8042) gets the keys; in any other this library's init, if it
+ * is there, ends the workload: SIGTERM and, 90 s later, SIGKILL. Never kills the guest. -ENOENT: no such machine. */
+int32_t krun_send_ctrl_alt_del(uint32_t ctx_id);
+
+/* Extension. Makes a unix socket at start, of at most 107 bytes (-EINVAL), through which other processes of this user
+ * can ask for the machine's status and counters, stop, kill, pause and resume it: lines of JSON, as the documentation of
+ * the Rust module purlin::control says. Its file must not exist (-EADDRINUSE at start) and is removed when the machine
+ * ends. The last call counts. */
+int32_t krun_set_control_socket(uint32_t ctx_id, const char *c_filepath);
 
 /* Extension. A guest may end without having told an exit code: a kernel panic, an init that is not this library's.
  * With enable that gives exit code 125, without 0, as with libkrun (1 if a processor could not go on). If this is not called:

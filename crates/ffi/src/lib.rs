@@ -22,14 +22,19 @@
 
 mod capi;
 mod config;
+pub mod control;
+#[cfg(feature = "test-utils")]
+pub mod fuzz;
 pub mod host;
 mod machine;
+mod panics;
 mod vm;
 
 pub use config::{
     ConfigError, Console, ConsolePort, ConsoleStream, Exec, Kernel, Network, Root, SerialLine, Share,
     TsiConfig, VmConfig, VsockPort,
 };
+pub use control::ControlError;
 pub use machine::{BuildError, DeviceInfo, DeviceRef};
 /// Types of devices, for [`Vm::device`] and [`Share`].
 pub use purlin_devices::virtio as devices;

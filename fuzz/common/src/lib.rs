@@ -10,6 +10,7 @@ pub use mmio_regs::mmio_regs;
 pub use section_decode::section_decode;
 pub use virtqueue_ops::virtqueue_ops;
 
+pub use purlin::fuzz::{capi_calls, control_requests};
 pub use purlin_devices::virtio::balloon::fuzz::balloon_ops;
 pub use purlin_devices::virtio::console::console_ops;
 pub use purlin_devices::virtio::fs::fuzz::fs_request;
@@ -23,8 +24,10 @@ pub type Target = fn(&[u8]);
 /// Every target by the name of its file in `fuzz_targets/` and of its folder in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("balloon_ops", balloon_ops),
+    ("capi_calls", capi_calls),
     ("cmdline", cmdline),
     ("console_ops", console_ops),
+    ("control_requests", control_requests),
     ("fs_request", fs_request),
     ("init_control", init_control),
     ("init_texts", init_texts),

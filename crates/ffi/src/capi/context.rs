@@ -35,6 +35,7 @@ pub(super) struct Context {
     pub vsock: VsockCalls,
     pub user: User,
     pub shutdown: Option<EventFd>,
+    pub control_socket: Option<String>,
     /// Whether a guest that ends without a status gives another code than 0, if the caller said so.
     pub report_guest_failure: Option<bool>,
 }
@@ -67,6 +68,7 @@ impl Context {
             vsock: VsockCalls::default(),
             user: User::default(),
             shutdown: None,
+            control_socket: None,
             report_guest_failure: None,
         }
     }

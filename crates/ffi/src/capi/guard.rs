@@ -1,9 +1,10 @@
 //! What lies between a C caller and everything else: panics, errno values, and the text of the last error.
 
-use std::any::Any;
 use std::cell::Cell;
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::panics::words;
 
 /// Bytes kept of an error's text, with the NUL.
 const TEXT_LEN: usize = 1024;
@@ -46,21 +47,11 @@ pub(super) fn call(body: impl FnOnce() -> Result<i32, Failure>) -> i32 {
     let failure = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => return value,
         Ok(Err(failure)) => failure,
-        Err(panic) => {
-            let failure = Failure::new(libc::EIO, format!("internal error: {}", words(&*panic)));
-            log::error!("{}", failure.text);
-            failure
-        }
+        Err(panic) => Failure::new(libc::EIO, words(&*panic)),
     };
     log::debug!("call fails with errno {}: {}", failure.errno, failure.text);
     LAST_ERROR.set(c_text(&failure.text));
     failure.errno.checked_neg().filter(|errno| *errno < 0).unwrap_or(-libc::EIO)
-}
-
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic")
 }
 
 /// As [`call`], for bodies without a value.

@@ -1,7 +1,7 @@
 //! Kernels other than libkrunfw's.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use purlin_vmm_core::boot::kernel::KernelFormat;
@@ -76,15 +76,24 @@ pub extern "C" fn krun_set_firmware(ctx_id: u32, firmware_path: CText) -> i32 {
 /// The file must be one that has something in it.
 fn check_raw(path: &Path) -> Result<(), Failure> {
     let refused = |what: String| Failure::invalid(format!("kernel_path: {path:?}: {what}"));
-    let mut byte = [0];
-    match File::open(path).and_then(|mut file| file.read(&mut byte)) {
-        Ok(0) => Err(refused("is empty".to_owned())),
+    // A pipe or a terminal does not hold the caller up, nor is it one.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    match file.and_then(|file| file.metadata()) {
+        Ok(data) if !data.is_file() => Err(refused("is no file".to_owned())),
+        Ok(data) if data.len() == 0 => Err(refused("is empty".to_owned())),
         Ok(_) => Ok(()),
         Err(e) => Err(refused(e.to_string())),
     }
 }
 
 impl KernelCalls {
+    /// A kernel that is not there.
+    #[cfg(any(test, feature = "test-utils"))]
+    pub fn set_missing(&mut self) {
+        let path = "/no/such/kernel".to_owned();
+        self.image = Some(Image { path, format: FORMAT_ELF, initramfs: None, cmdline: None });
+    }
+
     /// True if libkrunfw's kernel is to be started.
     pub fn is_default(&self) -> bool {
         !self.raw && self.image.is_none() && !self.firmware

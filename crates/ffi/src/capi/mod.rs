@@ -15,12 +15,15 @@
 
 mod console;
 mod context;
+mod control;
 mod descriptors;
 mod disk;
 mod exec;
 mod exit;
 mod features;
 mod fs;
+#[cfg(any(test, feature = "test-utils"))]
+pub(crate) mod fuzz;
 mod graphics;
 mod guard;
 mod init;
@@ -31,6 +34,7 @@ mod machine;
 mod net;
 mod overlay;
 mod pointers;
+mod running;
 mod serial;
 mod shutdown;
 mod signals;

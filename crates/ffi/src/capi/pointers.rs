@@ -16,6 +16,11 @@ const MAX_ENTRIES: usize = 4096;
 pub struct CText(*const c_char);
 
 impl CText {
+    #[cfg(any(test, feature = "test-utils"))]
+    pub(super) fn new<T>(pointer: *const T) -> Self {
+        CText(pointer.cast())
+    }
+
     /// The text; `name` is the argument's, for the error.
     pub(super) fn required(self, name: &str) -> Result<String, Failure> {
         self.optional(name)?.ok_or_else(|| Failure::invalid(format!("{name}: NULL")))
@@ -41,6 +46,11 @@ impl CText {
 pub struct CTextList(*const CText);
 
 impl CTextList {
+    #[cfg(any(test, feature = "test-utils"))]
+    pub(super) fn new<T>(pointer: *const T) -> Self {
+        CTextList(pointer.cast())
+    }
+
     /// The strings; `name` is the argument's, for the error.
     pub(super) fn required(self, name: &str) -> Result<Vec<String>, Failure> {
         self.optional(name)?.ok_or_else(|| Failure::invalid(format!("{name}: NULL")))
@@ -70,6 +80,11 @@ impl CTextList {
 pub struct CBytes(*const u8);
 
 impl CBytes {
+    #[cfg(any(test, feature = "test-utils"))]
+    pub(super) fn new<T>(pointer: *const T) -> Self {
+        CBytes(pointer.cast())
+    }
+
     /// A copy of `len` bytes; NULL only for none.
     pub(super) fn copy(self, name: &str, len: usize) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
@@ -98,6 +113,11 @@ impl CBytes {
 pub struct CMac(*const [u8; 6]);
 
 impl CMac {
+    #[cfg(any(test, feature = "test-utils"))]
+    pub(super) fn new<T>(pointer: *const T) -> Self {
+        CMac(pointer.cast())
+    }
+
     /// The address.
     pub(super) fn required(self, name: &str) -> Result<[u8; 6], Failure> {
         if self.0.is_null() {
@@ -113,6 +133,11 @@ impl CMac {
 pub struct COut<T>(*mut T);
 
 impl<T> COut<T> {
+    #[cfg(any(test, feature = "test-utils"))]
+    pub(super) fn new(pointer: *mut T) -> Self {
+        COut(pointer)
+    }
+
     /// Fails if it is NULL.
     pub(super) fn check(&self, name: &str) -> Result<(), Failure> {
         if self.0.is_null() { Err(Failure::invalid(format!("{name}: NULL"))) } else { Ok(()) }

@@ -9,7 +9,7 @@ use super::console::Added;
 use super::guard::{Failure, call};
 use super::serial::AddedLine;
 use super::stdio::Stdio;
-use super::{exit, serial, shutdown, signals, table};
+use super::{control, exit, running, serial, shutdown, signals, table};
 use crate::config::{ConfigError, Console, VmConfig};
 use crate::machine::BuildError;
 use crate::vm::{ExitReason, VmError};
@@ -56,6 +56,7 @@ fn run(ctx_id: u32) -> Result<i32, Failure> {
     stdio.occupy()?;
     let report_failure = context.missing_status_is_failure();
     let shutdown = context.shutdown.take();
+    let control_socket = context.control_socket.take();
     let user = std::mem::take(&mut context.user);
     let config = added.into_iter().fold(context.into_config()?.console(implicit), VmConfig::add_console);
     let config = lines.into_iter().fold(config, VmConfig::serial_line);
@@ -63,7 +64,9 @@ fn run(ctx_id: u32) -> Result<i32, Failure> {
 
     let _pipes = signals::BlockedPipe::new();
     let vm = Arc::new(config.build()?);
+    control::serve(&vm, control_socket.as_deref())?;
     vm.start()?;
+    running::insert(ctx_id, &vm);
     signals::relay(&vm);
     if let Some(event) = shutdown {
         shutdown::relay(&vm, event);

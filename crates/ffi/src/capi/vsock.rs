@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use purlin_tsi::wire::{TSI_PORT, UnixAddr};
+use purlin_tsi::wire::TSI_PORT;
 use purlin_tsi::{PortMap, TsiFlags, Unmapped};
 
 use super::context::Context;
+use super::control::check_socket_path;
 use super::guard::{Failure, done};
 use super::pointers::{CBool, CText, CTextList};
 use super::table;
@@ -97,10 +98,7 @@ pub extern "C" fn krun_add_vsock_port(ctx_id: u32, port: u32, c_filepath: CText)
 pub extern "C" fn krun_add_vsock_port2(ctx_id: u32, port: u32, c_filepath: CText, listen: CBool) -> i32 {
     done(|| {
         let path = c_filepath.required("c_filepath")?;
-        if UnixAddr::new(path.as_bytes()).is_none_or(|name| name.path().is_none()) {
-            let text = format!("c_filepath: {} bytes, 1 to 107 are possible", path.len());
-            return Err(Failure::invalid(text));
-        }
+        check_socket_path(&path)?;
         if port == TSI_PORT {
             return Err(Failure::invalid(format!("port: {TSI_PORT} is used by TSI")));
         }

@@ -50,6 +50,8 @@ pub(crate) struct Machine {
     pub serial_lines: SerialLines,
     pub report: Arc<ExitReport>,
     pub keyboard: Arc<Mutex<I8042>>,
+    /// The guest's PID 1 is this library's, which listens.
+    pub our_init: bool,
     pub ram: SharedRam,
     pub phases: Phases,
     _loop: EventLoop,
@@ -146,6 +148,7 @@ impl Machine {
             serial_lines,
             report,
             keyboard,
+            our_init: config.has_our_init() && config.initramfs.is_none(),
             ram,
             phases,
             _loop: device_loop,

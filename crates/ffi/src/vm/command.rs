@@ -1,7 +1,6 @@
 //! What an owner can ask of a running machine, and what it can hear.
 
 use std::io;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use purlin_devices::virtio::{Busy, SaveError};
@@ -43,11 +42,36 @@ pub enum VmError {
 
 /// A request to the supervisor.
 pub(crate) enum Command {
-    Pause(Sender<Result<(), VmError>>),
-    Resume(Sender<Result<(), VmError>>),
-    SaveDevices(Sender<Result<Vec<Section>, VmError>>),
-    Stats(Sender<VmStats>),
+    Pause(Reply<()>),
+    Resume(Reply<()>),
+    SaveDevices(Reply<Vec<Section>>),
+    Stats(Reply<VmStats>),
     CtrlAltDel,
     Stop { grace: Duration },
     Kill,
+}
+
+/// Where an answer goes. Dropped unanswered, it answers that the machine has ended.
+pub(crate) struct Reply<T>(Option<Then<T>>);
+
+type Then<T> = Box<dyn FnOnce(Result<T, VmError>) + Send>;
+
+impl<T> Reply<T> {
+    pub fn new(then: impl FnOnce(Result<T, VmError>) + Send + 'static) -> Self {
+        Reply(Some(Box::new(then)))
+    }
+
+    pub fn send(mut self, answer: Result<T, VmError>) {
+        if let Some(then) = self.0.take() {
+            then(answer);
+        }
+    }
+}
+
+impl<T> Drop for Reply<T> {
+    fn drop(&mut self) {
+        if let Some(then) = self.0.take() {
+            then(Err(VmError::Ended));
+        }
+    }
 }

@@ -2,17 +2,18 @@
 
 mod command;
 mod control;
-mod done;
 mod events;
 mod exit;
 mod memory;
 mod outcome;
+mod progress;
+mod remote;
 mod stats;
 mod supervisor;
 
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter};
-use std::sync::mpsc::Receiver;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,19 +24,22 @@ use purlin_devices::virtio::console::{ConsoleHandle, Injector, PortHandle, Windo
 use purlin_snapshot::Section;
 use purlin_vmm_core::memory::GuestRam;
 
-pub(crate) use command::Command;
 pub use command::VmError;
+pub(crate) use command::{Command, Reply};
 pub use exit::{ExitReason, VmExit};
 pub use memory::{MemoryRegion, VmMemory};
+pub(crate) use progress::Phase;
+pub(crate) use remote::Remote;
 pub use stats::{BootPhase, DeviceStats, VmStats};
 
 use crate::config::VmConfig;
+use crate::control::{ControlError, Servers};
 use crate::machine::{
     Assembled, BuildError, DeviceInfo, DeviceRef, DeviceTable, Hooks, HostEnds, Machine, Terminal, stdio,
 };
-use done::Done;
 use events::{Event, EventReceiver, EventSender, channel};
-use supervisor::Supervisor;
+use progress::Progress;
+use supervisor::{Announce, Supervisor};
 
 enum Life {
     /// Assembled, not running.
@@ -59,8 +63,8 @@ pub struct Vm {
     devices: DeviceTable,
     ram: Weak<GuestRam>,
     balloon: BalloonHandle,
-    events: EventSender,
-    done: Arc<Done>,
+    remote: Remote,
+    servers: Arc<Servers>,
     /// In the place of closed standard streams.
     _stdio: Vec<File>,
 }
@@ -76,6 +80,7 @@ impl VmConfig {
         stdio::inherit(&mut self)?;
         let stdio = stdio::occupy().map_err(BuildError::host("/dev/null"))?;
         let (events, receiver) = channel().map_err(BuildError::host("event descriptor"))?;
+        let (vcpus, memory_mib) = (self.vcpus, self.memory_mib);
         let Assembled { mut machine, ends, control, balloon } = Machine::assemble(self, hooks(&events))?;
         Ok(Vm {
             console: machine.consoles.handle.clone(),
@@ -86,8 +91,8 @@ impl VmConfig {
             life: Mutex::new(Life::Ready(Box::new((machine, control, receiver)))),
             ends: Mutex::new(ends),
             balloon,
-            events,
-            done: Arc::default(),
+            remote: Remote { events, progress: Arc::<Progress>::default(), vcpus, memory_mib },
+            servers: Arc::default(),
             _stdio: stdio,
         })
     }
@@ -113,10 +118,14 @@ impl Vm {
         match std::mem::replace(&mut *life, Life::Over) {
             Life::Ready(parts) => {
                 let (machine, control, events) = *parts;
-                let supervisor = Supervisor::new(machine, control, events, self.done.clone());
-                let started = supervisor.and_then(Supervisor::spawn);
+                let announce =
+                    Announce { progress: self.remote.progress.clone(), servers: self.servers.clone() };
+                // From here on commands are answered, by the supervisor or because it is gone.
+                self.remote.progress.set(Phase::Running);
+                let supervisor = Supervisor::new(machine, control, events, self.remote.progress.clone());
+                let started = supervisor.and_then(|supervisor| supervisor.spawn(announce.clone()));
                 *life = Life::Started(started.map_err(|e| {
-                    self.done.set(VmExit::failed(e.to_string()));
+                    announce.end(VmExit::failed(e.to_string()));
                     VmError::Thread(e)
                 })?);
                 Ok(self)
@@ -134,8 +143,8 @@ impl Vm {
     ///
     /// [`VmError::NotStarted`].
     pub fn wait(&self) -> Result<VmExit, VmError> {
-        self.check_started()?;
-        self.done.wait(None).ok_or(VmError::Ended)
+        self.remote.check_started()?;
+        self.remote.progress.wait(None).ok_or(VmError::Ended)
     }
 
     /// As [`Vm::wait`], for at most `limit`; `None` if the guest still runs then.
@@ -144,13 +153,13 @@ impl Vm {
     ///
     /// [`VmError::NotStarted`].
     pub fn wait_timeout(&self, limit: Duration) -> Result<Option<VmExit>, VmError> {
-        self.check_started()?;
-        Ok(self.done.wait(Some(limit)))
+        self.remote.check_started()?;
+        Ok(self.remote.progress.wait(Some(limit)))
     }
 
     /// How the guest ended, if it has.
     pub fn exit(&self) -> Option<VmExit> {
-        self.done.get()
+        self.remote.exit()
     }
 
     /// Takes the guest off its processors and brings every device to rest: afterwards no thread of this
@@ -161,7 +170,7 @@ impl Vm {
     /// [`VmError::Processors`] or [`VmError::Busy`] if something does not come to rest in time; the guest
     /// then runs on. [`VmError::NotStarted`], [`VmError::Ended`].
     pub fn pause(&self) -> Result<(), VmError> {
-        self.ask(Command::Pause)?
+        self.ask(Command::Pause)
     }
 
     /// Lets a paused guest run on. `Ok` if it runs.
@@ -170,7 +179,7 @@ impl Vm {
     ///
     /// [`VmError::NotStarted`], [`VmError::Ended`].
     pub fn resume(&self) -> Result<(), VmError> {
-        self.ask(Command::Resume)?
+        self.ask(Command::Resume)
     }
 
     /// State of all virtio devices of a paused machine: two sections per slot (transport and device).
@@ -179,10 +188,11 @@ impl Vm {
     ///
     /// [`VmError::NotPaused`], or [`VmError::Save`] naming the device that holds something it cannot save.
     pub fn device_state(&self) -> Result<Vec<Section>, VmError> {
-        self.ask(Command::SaveDevices)?
+        self.ask(Command::SaveDevices)
     }
 
-    /// Asks the guest to end: its init sends SIGTERM to the workload, SIGKILL after `grace`, and restarts.
+    /// Asks the guest to end: our init sends SIGTERM to the workload, SIGKILL after `grace`, and restarts; a guest
+    /// with an init of its own gets Ctrl-Alt-Del, if its kernel has a driver for the keyboard controller.
     /// A guest that does not answer is killed five seconds after that. Returns at once; see [`Vm::wait`].
     /// `Ok` if it has ended already. A paused guest is resumed to hear it.
     ///
@@ -190,14 +200,24 @@ impl Vm {
     ///
     /// [`VmError::NotStarted`].
     pub fn stop(&self, grace: Duration) -> Result<(), VmError> {
-        self.check_started()?;
-        self.events.send(Event::Command(Command::Stop { grace }));
-        Ok(())
+        self.remote.stop(grace)
     }
 
     /// Ends the guest now, without its help. Returns at once; see [`Vm::wait`]. `Ok` if it has ended.
     pub fn kill(&self) {
-        self.events.send(Event::Command(Command::Kill));
+        self.remote.kill();
+    }
+
+    /// Lets other processes of this user ask the machine, through a unix socket that is made here and removed
+    /// when the machine ends; see [`control`](crate::control). Before or after the start, and as often as
+    /// there are paths.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]: the file exists, its path is longer than 107 bytes, the host refuses, or the machine
+    /// has ended.
+    pub fn serve_control(&self, path: impl AsRef<Path>) -> Result<(), ControlError> {
+        self.servers.add(path.as_ref(), self.remote.clone())
     }
 
     /// Presses Ctrl-Alt-Del. A guest whose kernel has a driver for the keyboard controller (i8042) gets the
@@ -209,9 +229,7 @@ impl Vm {
     ///
     /// [`VmError::NotStarted`].
     pub fn send_ctrl_alt_del(&self) -> Result<(), VmError> {
-        self.check_started()?;
-        self.events.send(Event::Command(Command::CtrlAltDel));
-        Ok(())
+        self.remote.ctrl_alt_del()
     }
 
     /// What the machine has done so far; before the start what making it took, after the end the last counts.
@@ -224,7 +242,7 @@ impl Vm {
             return Ok(parts.0.stats());
         }
         match self.ask(Command::Stats) {
-            Err(VmError::Ended) => self.done.stats().ok_or(VmError::Ended),
+            Err(VmError::Ended) => self.remote.progress.stats().ok_or(VmError::Ended),
             answer => answer,
         }
     }
@@ -305,19 +323,11 @@ impl Vm {
         &self.balloon
     }
 
-    fn check_started(&self) -> Result<(), VmError> {
-        match *self.life.lock().unwrap_or_else(PoisonError::into_inner) {
-            Life::Ready(..) => Err(VmError::NotStarted),
-            Life::Started(_) | Life::Over => Ok(()),
-        }
-    }
-
     /// Sends a command and waits for its answer, which is bounded by the command's own deadline.
-    fn ask<T>(&self, command: impl FnOnce(std::sync::mpsc::Sender<T>) -> Command) -> Result<T, VmError> {
-        self.check_started()?;
-        let (reply, answer): (_, Receiver<T>) = std::sync::mpsc::channel();
-        self.events.send(Event::Command(command(reply)));
-        answer.recv().map_err(|_| VmError::Ended)
+    fn ask<T: Send + 'static>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, VmError> {
+        let (reply, answer) = std::sync::mpsc::channel();
+        self.remote.ask(command, move |result| drop(reply.send(result)))?;
+        answer.recv().map_err(|_| VmError::Ended)?
     }
 }
 
@@ -331,5 +341,7 @@ impl Drop for Vm {
         {
             log::error!("the supervisor of a virtual machine panicked");
         }
+        // If it never started; otherwise there is none left.
+        self.servers.finish(None);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,11 +15,13 @@ use purlin_vmm_core::run_state::RunState;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::control::ControlChannel;
-use super::done::{Done, Ending};
 use super::events::{Event, EventReceiver};
 use super::outcome::{End, Facts, outcome};
+use super::progress::{Phase, Progress};
 use super::{Command, VmError, VmExit, VmStats};
+use crate::control::Servers;
 use crate::machine::{Machine, after, lock};
+use crate::panics::words;
 
 /// How long a pause may take in all.
 const PAUSE_LIMIT: Duration = Duration::from_secs(5);
@@ -36,12 +39,34 @@ const IDLE_CPU: Duration = Duration::from_millis(1);
 const WAKE: u64 = 0;
 const CONTROL: u64 = 1;
 
+/// Who hears of the end, in this order: clients, then the owner.
+#[derive(Clone)]
+pub(super) struct Announce {
+    pub progress: Arc<Progress>,
+    pub servers: Arc<Servers>,
+}
+
+impl Announce {
+    /// Lives a machine's life and announces its end, also that of one that panics.
+    fn after(&self, life: impl FnOnce() -> VmExit) {
+        // A panic drops the machine on its way, which restores terminals.
+        let exit = catch_unwind(AssertUnwindSafe(life));
+        // Last: whoever waits finds nothing of the machine left.
+        self.end(exit.unwrap_or_else(|panic| VmExit::failed(words(&*panic))));
+    }
+
+    pub fn end(&self, exit: VmExit) {
+        self.servers.finish(Some(&exit));
+        self.progress.set(Phase::Ended(exit));
+    }
+}
+
 pub(super) struct Supervisor {
     machine: Machine,
     events: EventReceiver,
     epoll: Epoll,
     control: ControlChannel,
-    done: Arc<Done>,
+    progress: Arc<Progress>,
     facts: Facts,
     /// Init's last message: everything is written out and only the restart is left, which need not be
     /// waited for.
@@ -78,7 +103,7 @@ impl Supervisor {
         machine: Machine,
         control: PortHandle,
         events: EventReceiver,
-        done: Arc<Done>,
+        progress: Arc<Progress>,
     ) -> io::Result<Self> {
         let control = ControlChannel::new(control);
         let epoll = Epoll::new()?;
@@ -90,7 +115,7 @@ impl Supervisor {
             events,
             epoll,
             control,
-            done,
+            progress,
             facts: Facts::default(),
             guest_is_done: false,
             stop_deadline: None,
@@ -99,19 +124,19 @@ impl Supervisor {
         })
     }
 
-    pub fn spawn(self) -> io::Result<JoinHandle<()>> {
-        std::thread::Builder::new().name("purlin-vm".to_owned()).spawn(move || self.run())
+    pub fn spawn(self, announce: Announce) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("purlin-vm".to_owned()).spawn(move || {
+            announce.after(|| self.run());
+        })
     }
 
-    fn run(self) {
-        // First to be made, so last to be dropped: whoever waits finds nothing of the machine left.
-        let mut ending = Ending::new(self.done.clone());
-        let mut this = self;
-        ending.exit = match this.supervise() {
-            Ok(end) => this.finish(end),
+    fn run(mut self) -> VmExit {
+        let exit = match self.supervise() {
+            Ok(end) => self.finish(end),
             Err(e) => VmExit::failed(e.to_string()),
         };
-        this.done.set_stats(this.stats());
+        self.progress.set_stats(self.stats());
+        exit
     }
 
     fn supervise(&mut self) -> Result<End, VmError> {
@@ -194,10 +219,10 @@ impl Supervisor {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Pause(reply) => drop(reply.send(self.pause())),
-            Command::Resume(reply) => drop(reply.send(self.resume())),
-            Command::SaveDevices(reply) => drop(reply.send(self.save_devices())),
-            Command::Stats(reply) => drop(reply.send(self.stats())),
+            Command::Pause(reply) => reply.send(self.pause()),
+            Command::Resume(reply) => reply.send(self.resume()),
+            Command::SaveDevices(reply) => reply.send(self.save_devices()),
+            Command::Stats(reply) => reply.send(Ok(self.stats())),
             Command::Stop { grace } => self.ask_to_stop(grace),
             Command::CtrlAltDel => self.ctrl_alt_del(),
             Command::Kill => {}
@@ -214,6 +239,7 @@ impl Supervisor {
             self.machine.vcpus.resume()?;
             return Err(busy.into());
         }
+        self.progress.set(Phase::Paused);
         Ok(())
     }
 
@@ -222,6 +248,7 @@ impl Supervisor {
             self.machine.slots.resume();
             self.machine.vcpus.resume()?;
             self.halt_check = HaltCheck::new();
+            self.progress.set(Phase::Running);
         }
         Ok(())
     }
@@ -240,6 +267,9 @@ impl Supervisor {
         self.facts.stop_requested = true;
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         self.request(Request::Stop { grace_ms });
+        if !self.machine.our_init {
+            lock(&self.machine.keyboard).send_ctrl_alt_del();
+        }
         let deadline = after(grace.saturating_add(STOP_MARGIN));
         self.stop_deadline = Some(self.stop_deadline.map_or(deadline, |earlier| earlier.min(deadline)));
     }
@@ -294,5 +324,26 @@ impl Supervisor {
             facts.host = probe().err().map(|e| e.to_string());
         }
         outcome(facts, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ExitReason;
+
+    #[test]
+    fn a_panic_ends_the_wait() {
+        let announce = Announce { progress: Arc::default(), servers: Arc::default() };
+        let progress = announce.progress.clone();
+        let thread = std::thread::spawn(move || announce.after(|| panic!("a supervisor of a test panics")));
+        let exit = progress.wait(None).unwrap();
+        assert_eq!(exit.code, 125);
+        assert_eq!(
+            exit.reason,
+            ExitReason::Failed("internal error: a supervisor of a test panics".to_owned())
+        );
+        thread.join().unwrap();
+        assert_eq!(progress.exit(), Some(exit));
     }
 }

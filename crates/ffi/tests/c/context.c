@@ -6,6 +6,9 @@
 
 #include "check.h"
 
+#define TEN "/123456789"
+#define LONG_PATH TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN "/1234567"
+
 static void *last_error_of_a_thread(void *unused)
 {
 	(void)unused;
@@ -104,6 +107,17 @@ static void machine(void)
 	CHECK(krun_setgid(ctx, UINT32_MAX), 0);
 	FAILS(krun_setuid(NO_CTX, 0), ENOENT, "context");
 	FAILS(krun_setgid(NO_CTX, 0), ENOENT, "context");
+
+	CHECK(krun_set_control_socket(ctx, "/nowhere/first"), 0);
+	CHECK(krun_set_control_socket(ctx, "/nowhere/second"), 0);
+	FAILS(krun_set_control_socket(NO_CTX, NULL), EINVAL, "c_filepath");
+	FAILS(krun_set_control_socket(NO_CTX, BAD_TEXT), EINVAL, "c_filepath");
+	FAILS(krun_set_control_socket(NO_CTX, ""), EINVAL, "0 bytes");
+	FAILS(krun_set_control_socket(NO_CTX, LONG_PATH), EINVAL, "108 bytes");
+	FAILS(krun_set_control_socket(NO_CTX, "/x"), ENOENT, "context");
+
+	FAILS(krun_send_ctrl_alt_del(ctx), ENOENT, "no machine");
+	FAILS(krun_send_ctrl_alt_del(NO_CTX), ENOENT, "no machine");
 
 	CHECK(krun_set_report_guest_failure(ctx, true), 0);
 	FAILS(krun_set_report_guest_failure(NO_CTX, true), ENOENT, "context");

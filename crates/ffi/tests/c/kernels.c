@@ -1,5 +1,6 @@
 /* Kernels in files. */
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "check.h"
 
@@ -21,7 +22,12 @@ int main(void)
 	FAILS(krun_set_kernel(NO_CTX, "/x", 1, NULL, BAD_TEXT), EINVAL, "cmdline");
 	FAILS(krun_set_kernel(NO_CTX, "/x", 1, "/", "x"), ENOENT, "context");
 	FAILS(krun_set_kernel(NO_CTX, "/nowhere", KRUN_KERNEL_FORMAT_RAW, NULL, NULL), EINVAL, "kernel_path");
-	FAILS(krun_set_kernel(NO_CTX, "/dev/null", KRUN_KERNEL_FORMAT_RAW, NULL, NULL), EINVAL, "empty");
+	FAILS(krun_set_kernel(NO_CTX, "/dev/null", KRUN_KERNEL_FORMAT_RAW, NULL, NULL), EINVAL, "no file");
+	FAILS(krun_set_kernel(NO_CTX, "/dev/tty", KRUN_KERNEL_FORMAT_RAW, NULL, NULL), EINVAL, "kernel_path");
+	CHECK(mkfifo("fifo", 0600), 0);
+	FAILS(krun_set_kernel(NO_CTX, "fifo", KRUN_KERNEL_FORMAT_RAW, NULL, NULL), EINVAL, "no file");
+	CHECK(close(open("empty", O_CREAT | O_WRONLY, 0600)), 0);
+	FAILS(krun_set_kernel(NO_CTX, "empty", KRUN_KERNEL_FORMAT_RAW, NULL, NULL), EINVAL, "empty");
 	FAILS(krun_set_kernel(NO_CTX, "/proc/self/exe", KRUN_KERNEL_FORMAT_RAW, NULL, NULL), ENOENT, "context");
 
 	CHECK(krun_set_firmware(ctx, "/nowhere"), 0);

@@ -49,7 +49,17 @@ impl Bench {
 
     /// Compiles the bundle of a few instructions as `libkrunfw.so.5`.
     pub fn bundle(&self) {
+        self.make_bundle(&[]);
+    }
+
+    /// One whose kernel never ends.
+    pub fn endless_bundle(&self) {
+        self.make_bundle(&["-DSPIN"]);
+    }
+
+    fn make_bundle(&self, options: &[&str]) {
         let mut cc = compiler("cc", "c11", &format!("{HERE}/bundle.c"));
+        cc.args(options);
         cc.args(["-shared", "-fPIC", "-Wl,-soname,libkrunfw.so.5", "-o"]).arg(self.path("libkrunfw.so.5"));
         succeeds(&mut cc);
     }

@@ -2,17 +2,39 @@
  *
  * stdin, stdout, stderr: with that stream closed. report, accept: with krun_set_report_guest_failure(). no-init: without
  * our init. elf, gz: with a kernel in a file. lines: with the standard streams as a serial line in place of a console.
- * log: with a log. fork: in a child of the process that made the context. user: after a change of the user. */
+ * out: with the standard output as a serial line in place of a console. event: stopped by the shutdown descriptor when a
+ * byte comes from the standard input. ctrl-alt-del: likewise, by that.
+ * log: with a log. control: with a control socket of that name. fork: in a child of the process that made the context. user: after a change of the user. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/wait.h>
 
 #include "check.h"
 
+static int32_t ctx;
+static int event = -1;
+
+static void *stop(void *unused)
+{
+	uint64_t one = 1;
+	char byte;
+
+	(void)unused;
+	CHECK(read(0, &byte, 1), 1);
+	if (event >= 0)
+		CHECK(write(event, &one, sizeof(one)), sizeof(one));
+	else
+		CHECK(krun_send_ctrl_alt_del(ctx), 0);
+	fflush(stdout);
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
-	int32_t ctx = krun_create_ctx();
+	pthread_t thread;
 	int in_child = 0, status;
 
+	ctx = krun_create_ctx();
 	for (int i = 1; i < argc - 1; i++) {
 		if (strcmp(argv[i], "report") == 0)
 			CHECK(krun_set_report_guest_failure(ctx, true), 0);
@@ -30,8 +52,18 @@ int main(int argc, char **argv)
 			for (int line = 0; line < 5; line++)
 				CHECK(krun_add_serial_console_default(ctx, line == 0 ? 0 : -1, line == 0 ? 1 : -1), 0);
 		}
+		if (strcmp(argv[i], "out") == 0) {
+			CHECK(krun_disable_implicit_console(ctx), 0);
+			CHECK(krun_add_serial_console_default(ctx, -1, 1), 0);
+		}
+		if (strcmp(argv[i], "event") == 0)
+			CHECK((event = krun_get_shutdown_eventfd(ctx)) > 2, 1);
+		if (strcmp(argv[i], "event") == 0 || strcmp(argv[i], "ctrl-alt-del") == 0)
+			CHECK(pthread_create(&thread, NULL, stop, NULL), 0);
 		if (strcmp(argv[i], "log") == 0)
 			CHECK(krun_set_log_level(KRUN_LOG_LEVEL_INFO), 0);
+		if (strcmp(argv[i], "control") == 0)
+			CHECK(krun_set_control_socket(ctx, "control"), 0);
 		if (strcmp(argv[i], "user") == 0) {
 			CHECK(krun_setgid(ctx, getgid()), 0);
 			CHECK(krun_setuid(ctx, getuid()), 0);

@@ -64,6 +64,12 @@ static void files(void)
 	for (int i = 0; i < 40; i++)
 		CHECK(krun_add_virtiofs(ctx, "x", dir), 0);
 	START_FAILS(ctx, EINVAL, "devices");
+	ctx = good();
+	CHECK(krun_set_control_socket(ctx, dir), 0);
+	START_FAILS(ctx, EADDRINUSE, dir);
+	ctx = good();
+	CHECK(krun_set_control_socket(ctx, "/nowhere/at/all"), 0);
+	START_FAILS(ctx, ENOENT, "/nowhere/at/all");
 }
 
 static void consoles(void)

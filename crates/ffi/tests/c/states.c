@@ -1,6 +1,7 @@
 /* Calls everything once with good arguments and prints "NAME RESULT" for each. Argument: an empty directory. Needs a
  * kernel bundle and KVM. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,9 +116,12 @@ static void workload(int32_t ctx)
 {
 	CALL(krun_set_exec, (ctx, "/bin/sh", LIST("-c"), LIST("A=1")));
 	CALL(krun_set_env, (ctx, NULL));
+	CALL(krun_set_control_socket, (ctx, "/socket"));
 	CALL(krun_set_workdir, (ctx, "/"));
 	CALL(krun_set_rlimits, (ctx, LIST("7=1:2")));
 	CALL(krun_set_report_guest_failure, (ctx, false));
+	/* No machine runs, which is the answer. */
+	printf("krun_send_ctrl_alt_del %d\n", krun_send_ctrl_alt_del(ctx) == -ENOENT ? 0 : -1);
 	printf("krun_get_shutdown_eventfd %d\n", krun_get_shutdown_eventfd(ctx) > 2 ? 0 : -1);
 }
 

@@ -60,7 +60,11 @@ fn prototype(text: &str) -> Option<(String, Vec<String>)> {
 fn in_code() -> Prototypes {
     let mut found = Prototypes::new();
     for entry in std::fs::read_dir(format!("{MANIFEST}/src/capi")).unwrap() {
-        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
         for part in text.split("pub extern \"C\" fn ").skip(1) {
             let (name, rest) = part.split_once('(').unwrap();
             let (arguments, rest) = rest.split_once(')').unwrap();

@@ -1,6 +1,6 @@
 //! `krun_start_enter` with a kernel of a few instructions.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -71,4 +71,24 @@ fn a_serial_line() {
     assert_eq!(done.status.code(), Some(0), "(this test needs a usable /dev/kvm): {}", text(&done));
     let expected: Vec<u8> = sent.iter().map(|byte| byte + 1).collect();
     assert!(done.stdout == expected, "{} bytes: {}", done.stdout.len(), text(&done));
+}
+
+/// A guest that this library's init is not in, and whose kernel listens to the keyboard, is asked to end by it.
+#[test]
+fn a_guest_with_an_init_of_its_own_is_asked_by_its_keyboard() {
+    let bench = bench();
+    bench.kernel("keyboard_kernel");
+    bench.program("run");
+    for way in ["event", "ctrl-alt-del"] {
+        let mut command = bench.command("run");
+        command.args(["elf", "no-init", "out", way, "root"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut up = [0];
+        child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+        assert_eq!(up, *b"u");
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        let done = child.wait_with_output().unwrap();
+        assert_eq!(done.status.code(), Some(0), "{way}: {}", text(&done));
+        assert_eq!(text(&done), "", "{way}");
+    }
 }

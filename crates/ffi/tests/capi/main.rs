@@ -6,6 +6,7 @@
 #[path = "../c/mod.rs"]
 mod c;
 mod calls;
+mod control;
 mod header;
 mod machines;
 mod symbols;
