@@ -154,11 +154,13 @@ int32_t krun_get_default_init(const uint8_t **data_out, size_t *len_out);
 #define KRUN_KERNEL_FORMAT_IMAGE_GZ 4
 #define KRUN_KERNEL_FORMAT_IMAGE_ZSTD 5
 
-/* A kernel in a file, in place of libkrunfw's: an ELF image, or a file in which one lies compressed. It is entered by
- * Linux' 64-bit boot protocol. initramfs and cmdline may be NULL; cmdline replaces the default words, and those for
- * devices and the workload are appended. -EINVAL: the format is not known; initramfs does not exist; with RAW, the
- * kernel cannot be opened or is empty. The file is read at start (-EINVAL if that fails). RAW and PE_GZ kernels cannot
- * be started on this architecture (-EINVAL at start). */
+/* A kernel in a file, in place of libkrunfw's: an ELF image, a bzImage, or a file in which an ELF image lies compressed
+ * (gzip, bzip2, xz, LZ4, zstd). What it is, its content says; kernel_format only tells RAW from the rest. It is entered by
+ * Linux' 64-bit boot protocol, or by PVH if it has no other entry. It gets an MP table and ACPI tables, and its devices
+ * are announced in the way it knows: by ACPI, or by words on the command line. initramfs and cmdline may be NULL; cmdline
+ * replaces the default words, and those for devices and the workload are appended. -EINVAL: the format is not known;
+ * initramfs does not exist; with RAW, the kernel cannot be opened or is empty. The file is read at start (-EINVAL if that
+ * fails). RAW kernels cannot be started: the file says neither where it goes nor where it begins (-EINVAL at start). */
 int32_t krun_set_kernel(uint32_t ctx_id, const char *kernel_path, uint32_t kernel_format, const char *initramfs,
                         const char *cmdline);
 

@@ -44,8 +44,8 @@ pub use purlin_devices::virtio::balloon::{BalloonCounters, BalloonHandle, GuestM
 pub use purlin_snapshot::Section;
 /// Types of [`TsiConfig`]: flags, port maps, policies, limits.
 pub use purlin_tsi as tsi;
-/// How the kernel of [`Kernel::Image`] lies in its file.
-pub use purlin_vmm_core::boot::kernel::KernelFormat;
+/// How the kernel of [`Kernel::Image`] is found in its file and entered.
+pub use purlin_vmm_core::boot::kernel::BootMethod;
 /// Exits of a processor, in [`VmStats`].
 pub use purlin_vmm_core::kvm::ExitCounts;
 /// Types of guest memory, for [`VmConfig::ram`] and [`VmMemory::ram`].

@@ -11,18 +11,21 @@ pub use section_decode::section_decode;
 pub use virtqueue_ops::virtqueue_ops;
 
 pub use purlin::fuzz::{capi_calls, control_requests};
+pub use purlin_devices::legacy::acpi_power::fuzz::acpi_ops;
 pub use purlin_devices::virtio::balloon::fuzz::balloon_ops;
 pub use purlin_devices::virtio::console::console_ops;
 pub use purlin_devices::virtio::fs::fuzz::fs_request;
 pub use purlin_init::fuzz::{control as init_control, kernel_texts as init_texts, workload as init_workload};
 pub use purlin_vmm_core::boot::cmdline::fuzz as cmdline;
 pub use purlin_vmm_core::boot::initramfs::fuzz::initramfs_build;
+pub use purlin_vmm_core::boot::kernel::fuzz::kernel_image;
 
 /// The body of a fuzz target.
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its file in `fuzz_targets/` and of its folder in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("acpi_ops", acpi_ops),
     ("balloon_ops", balloon_ops),
     ("capi_calls", capi_calls),
     ("cmdline", cmdline),
@@ -33,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("init_texts", init_texts),
     ("init_workload", init_workload),
     ("initramfs_build", initramfs_build),
+    ("kernel_image", kernel_image),
     ("mmio_regs", mmio_regs),
     ("section_decode", section_decode),
     ("virtqueue_ops", virtqueue_ops),

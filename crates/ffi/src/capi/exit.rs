@@ -20,7 +20,10 @@ pub(super) fn code(exit: &VmExit, report_failure: bool) -> i32 {
         return exit.code;
     }
     match exit.reason {
-        ExitReason::GuestReset | ExitReason::GuestHalted | ExitReason::TripleFault => 0,
+        ExitReason::GuestReset
+        | ExitReason::PoweredOff
+        | ExitReason::GuestHalted
+        | ExitReason::TripleFault => 0,
         ExitReason::Failed(_) => 1,
         _ => exit.code,
     }
@@ -39,6 +42,7 @@ mod tests {
             (143, ExitReason::Stopped, 143, 143),
             (127, failed(), 127, 127),
             (125, ExitReason::GuestReset, 0, 125),
+            (125, ExitReason::PoweredOff, 0, 125),
             (125, ExitReason::GuestHalted, 0, 125),
             (125, ExitReason::TripleFault, 0, 125),
             (125, ExitReason::Failed("KVM_RUN".into()), 1, 125),

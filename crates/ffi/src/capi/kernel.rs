@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use purlin_vmm_core::boot::kernel::KernelFormat;
+use purlin_vmm_core::boot::kernel::BootMethod;
 
 use super::guard::{Failure, done};
 use super::pointers::CText;
@@ -12,11 +12,7 @@ use super::table;
 use crate::config::{Kernel, VmConfig};
 
 const FORMAT_RAW: u32 = 0;
-const FORMAT_ELF: u32 = 1;
-const FORMAT_PE_GZ: u32 = 2;
-const FORMAT_IMAGE_BZ2: u32 = 3;
-const FORMAT_IMAGE_GZ: u32 = 4;
-const FORMAT_IMAGE_ZSTD: u32 = 5;
+const FORMAT_LAST: u32 = 5;
 
 /// What was asked for, in the order in which it counts.
 #[derive(Debug, Default)]
@@ -29,13 +25,12 @@ pub(super) struct KernelCalls {
 #[derive(Debug)]
 struct Image {
     path: String,
-    format: u32,
     initramfs: Option<String>,
     cmdline: Option<String>,
 }
 
-/// A kernel in a file. RAW is opened here and now, and cannot be started; nor can PE_GZ, which is a format
-/// of other architectures.
+/// A kernel in a file, whose content says more of its format than `kernel_format` does. RAW is opened here and now, and
+/// cannot be started.
 #[unsafe(no_mangle)]
 pub extern "C" fn krun_set_kernel(
     ctx_id: u32,
@@ -46,7 +41,7 @@ pub extern "C" fn krun_set_kernel(
 ) -> i32 {
     done(|| {
         let path = kernel_path.required("kernel_path")?;
-        if kernel_format > FORMAT_IMAGE_ZSTD {
+        if kernel_format > FORMAT_LAST {
             return Err(Failure::invalid(format!("kernel_format: {kernel_format} is not known")));
         }
         let initramfs = initramfs.optional("initramfs")?;
@@ -59,7 +54,7 @@ pub extern "C" fn krun_set_kernel(
             check_raw(Path::new(&path))?;
             return table::update(ctx_id, |context| context.kernel.raw = true);
         }
-        let image = Image { path, format: kernel_format, initramfs, cmdline };
+        let image = Image { path, initramfs, cmdline };
         table::update(ctx_id, |context| context.kernel.image = Some(image))
     })
 }
@@ -91,7 +86,7 @@ impl KernelCalls {
     #[cfg(any(test, feature = "test-utils"))]
     pub fn set_missing(&mut self) {
         let path = "/no/such/kernel".to_owned();
-        self.image = Some(Image { path, format: FORMAT_ELF, initramfs: None, cmdline: None });
+        self.image = Some(Image { path, initramfs: None, cmdline: None });
     }
 
     /// True if libkrunfw's kernel is to be started.
@@ -120,15 +115,7 @@ impl KernelCalls {
                 false => Ok(config),
             };
         };
-        let format = match image.format {
-            FORMAT_ELF => KernelFormat::Elf,
-            FORMAT_IMAGE_BZ2 => KernelFormat::ImageBz2,
-            FORMAT_IMAGE_GZ => KernelFormat::ImageGz,
-            FORMAT_IMAGE_ZSTD => KernelFormat::ImageZstd,
-            FORMAT_PE_GZ => return Err(Failure::invalid("kernel: PE kernels are not of this architecture")),
-            other => return Err(Failure::invalid(format!("kernel: format {other} is not known"))),
-        };
-        let config = config.kernel(Kernel::Image { path: image.path.into(), format });
+        let config = config.kernel(Kernel::Image { path: image.path.into(), method: BootMethod::Auto });
         Ok(match image.initramfs {
             Some(path) => config.initramfs(path),
             None => config,

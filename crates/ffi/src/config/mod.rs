@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use purlin_devices::legacy::serial::SERIAL_LINES;
 use purlin_vmm_core::arch::x86_64::cpuid::MAX_CPUS;
-use purlin_vmm_core::boot::kernel::KernelFormat;
+use purlin_vmm_core::boot::kernel::BootMethod;
 use purlin_vmm_core::bundle::Bundle;
 use purlin_vmm_core::memory::RamConfig;
 
@@ -38,15 +38,16 @@ pub enum Kernel {
     Image {
         /// The file.
         path: PathBuf,
-        /// How the kernel lies in it.
-        format: KernelFormat,
+        /// How the kernel is found in it and entered.
+        method: BootMethod,
     },
 }
 
 impl Kernel {
-    /// An ELF image (`vmlinux`) in a file.
+    /// A kernel image in a file: an ELF image (`vmlinux`), a bzImage (`vmlinuz`), or either compressed. It gets ACPI
+    /// tables as well as an MP table, and hears of its devices in the one way it listens to.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Kernel::Image { path: path.into(), format: KernelFormat::Elf }
+        Kernel::Image { path: path.into(), method: BootMethod::Auto }
     }
 }
 

@@ -76,6 +76,7 @@ fn end(exit: &VmExit) -> Value {
         ExitReason::Stopped => "stopped",
         ExitReason::SetupFailed(_) => "setup_failed",
         ExitReason::GuestReset => "reset",
+        ExitReason::PoweredOff => "powered_off",
         ExitReason::GuestHalted => "halted",
         ExitReason::TripleFault => "triple_fault",
         ExitReason::Failed(_) => "failed",

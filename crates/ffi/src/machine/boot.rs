@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use purlin_vmm_core::arch::x86_64::cpuid::{self, CpuidConfig};
-use purlin_vmm_core::arch::x86_64::{lapic, msrs, regs};
-use purlin_vmm_core::boot::kernel::{self, KernelFormat, LoadedKernel};
+use purlin_vmm_core::arch::x86_64::{lapic, msrs, pvh as pvh_regs, regs};
+use purlin_vmm_core::boot::acpi::AcpiTables;
+use purlin_vmm_core::boot::kernel::{self, BootMethod, Entry, LoadedKernel};
+use purlin_vmm_core::boot::pvh::StartInfo;
 use purlin_vmm_core::boot::zero_page::{self, Initrd};
 use purlin_vmm_core::boot::{cmdline, mptable::MpTable};
 use purlin_vmm_core::bundle::{Bundle, BundleSource};
 use purlin_vmm_core::kvm::{BootState, KvmVcpu, KvmVm};
+use purlin_vmm_core::memory::layout::RSDP;
 use purlin_vmm_core::memory::{GuestRam, MemoryLayout};
 
 use super::BuildError;
@@ -17,12 +20,12 @@ use crate::config::{ConfigError, Kernel, VmConfig};
 /// Where the kernel comes from.
 pub(super) enum Source {
     Bundle(Bundle),
-    Image(PathBuf, KernelFormat),
+    Image(PathBuf, BootMethod),
 }
 
 /// What boots, in RAM.
 pub(super) struct Loaded {
-    pub entry: u64,
+    pub kernel: LoadedKernel,
     pub initrd: Option<Initrd>,
 }
 
@@ -34,7 +37,7 @@ impl Source {
             (Some(opened), _) => Ok(Source::Bundle(opened)),
             (None, Kernel::Libkrunfw) => bundle(BundleSource::Soname),
             (None, Kernel::Bundle(path)) => bundle(BundleSource::Path(path.clone())),
-            (None, Kernel::Image { path, format }) => Ok(Source::Image(path.clone(), *format)),
+            (None, Kernel::Image { path, method }) => Ok(Source::Image(path.clone(), *method)),
         }
     }
 
@@ -50,36 +53,57 @@ impl Source {
             Source::Bundle(bundle) => {
                 let end = layout.check_kernel(bundle.load_addr(), bundle.size())?;
                 bundle.copy_to(ram)?;
-                LoadedKernel { entry: bundle.entry(), end }
+                let entry = Entry::Long(bundle.entry());
+                LoadedKernel { entry, end, header: None, has_acpi: Some(false) }
             }
-            Source::Image(path, format) => {
-                kernel::load(path, *format, ram, layout).map_err(failed("kernel"))?
+            Source::Image(path, method) => {
+                kernel::load(path, *method, ram, layout).map_err(failed("kernel"))?
             }
         };
         let disk = |path| kernel::load_initrd(path, &kernel, ram, layout).map_err(failed("initramfs"));
-        Ok(Loaded { entry: kernel.entry, initrd: initramfs.map(disk).transpose()? })
+        let initrd = initramfs.map(disk).transpose()?;
+        Ok(Loaded { kernel, initrd })
     }
 }
 
-/// Command line, zero page, MP table, page and descriptor tables.
+/// Command line, MP table, ACPI tables if there are any, and what the kernel's entry needs: zero page or start info, page
+/// and descriptor tables.
 pub(super) fn write_tables(
     ram: &GuestRam,
     layout: &MemoryLayout,
     line: &str,
-    initrd: Option<Initrd>,
+    loaded: &Loaded,
     vcpus: u32,
+    acpi: Option<&AcpiTables>,
 ) -> Result<(), BuildError> {
+    let Loaded { kernel, initrd } = loaded;
     cmdline::write_to(ram, line)?;
-    // A line is at most 64 KiB.
-    let page = zero_page::build(layout, line.len() as u32, initrd);
-    zero_page::write_to(ram, &page)?;
     MpTable::new(vcpus)?.write_to(ram)?;
-    regs::write_boot_tables(ram)?;
+    acpi.map(|tables| tables.write_to(ram)).transpose()?;
+    let rsdp = acpi.map(|_| RSDP);
+    match kernel.entry {
+        Entry::Long(_) => {
+            // A line is at most 64 KiB.
+            let mut page = zero_page::build(layout, line.len() as u32, *initrd);
+            if let Some(header) = &kernel.header {
+                zero_page::set_header(&mut page, header);
+            }
+            if let Some(rsdp) = rsdp {
+                zero_page::set_rsdp(&mut page, rsdp);
+            }
+            zero_page::write_to(ram, &page)?;
+            regs::write_boot_tables(ram)?;
+        }
+        Entry::Pvh(_) => {
+            StartInfo::new(layout, *initrd, rsdp).write_to(ram)?;
+            pvh_regs::write_boot_tables(ram)?;
+        }
+    }
     Ok(())
 }
 
 /// Every processor at the kernel's entry; all but the first wait there for the first to wake them.
-pub(super) fn make_vcpus(vm: &KvmVm, config: &VmConfig, entry: u64) -> Result<Vec<KvmVcpu>, BuildError> {
+pub(super) fn make_vcpus(vm: &KvmVm, config: &VmConfig, entry: Entry) -> Result<Vec<KvmVcpu>, BuildError> {
     let most = vm.max_vcpus() as u64;
     if u64::from(config.vcpus) > most {
         let remedy = format!("this host allows {most}");
@@ -94,11 +118,16 @@ pub(super) fn make_vcpus(vm: &KvmVm, config: &VmConfig, entry: u64) -> Result<Ve
             let vcpu = vm.create_vcpu(index as u8)?;
             let mut local_apic = vcpu.lapic()?;
             lapic::set_lint(&mut local_apic);
+            let reset = vcpu.sregs()?;
+            let (regs, sregs) = match entry {
+                Entry::Long(entry) => (regs::boot_regs(entry), regs::boot_sregs(&reset)),
+                Entry::Pvh(entry) => (pvh_regs::boot_regs(entry), pvh_regs::boot_sregs(&reset)),
+            };
             vcpu.set_boot_state(&BootState {
                 cpuid: cpuid::for_vcpu(&supported, &shape)?,
                 msrs: msrs::boot_msrs().to_vec(),
-                regs: regs::boot_regs(entry),
-                sregs: regs::boot_sregs(&vcpu.sregs()?),
+                regs,
+                sregs,
                 fpu: Some(regs::boot_fpu()),
                 lapic: Some(local_apic),
             })?;

@@ -6,6 +6,7 @@ use purlin_devices::virtio::console::ConsoleError;
 use purlin_tsi::shell::VsockError;
 use purlin_vmm_core::arch::x86_64::cpuid::CpuidError;
 use purlin_vmm_core::boot::BootError;
+use purlin_vmm_core::boot::acpi::AcpiError;
 use purlin_vmm_core::boot::mptable::MpTableError;
 use purlin_vmm_core::bus::BusError;
 use purlin_vmm_core::kvm::{HostKvm, KvmError};
@@ -33,6 +34,9 @@ pub enum BuildError {
     /// Too many processors for the MP table.
     #[error("vcpus: {0}")]
     MpTable(#[from] MpTableError),
+    /// The machine cannot be described in ACPI tables.
+    #[error(transparent)]
+    Acpi(#[from] AcpiError),
     /// No CPUID for a processor.
     #[error("vcpus: {0}")]
     Cpuid(#[from] CpuidError),

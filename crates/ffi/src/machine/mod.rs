@@ -1,11 +1,13 @@
 //! Puts a machine together: memory, kernel, devices, processors. Everything is made here and nothing runs
 //! until [`Machine::start`].
 
+mod announce;
 mod boot;
 mod console;
 mod devices;
 mod error;
 mod phases;
+mod power;
 mod serial;
 mod shares;
 mod slots;
@@ -14,7 +16,7 @@ mod workload;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use purlin_devices::legacy::{CMOS_LEN, CMOS_PORT, Cmos, I8042, I8042_LEN, I8042_PORT};
+use purlin_devices::legacy::{CMOS_LEN, CMOS_PORT, Cmos, I8042, I8042_LEN, I8042_PORT, PowerRequest};
 use purlin_devices::shell::EventLoop;
 use purlin_devices::virtio::balloon::{Balloon, BalloonConfig, BalloonHandle};
 use purlin_devices::virtio::console::PortHandle;
@@ -23,11 +25,13 @@ use purlin_tsi::shell::Vsock;
 use purlin_vmm_core::kvm::{KvmVm, OnEnd, VcpuGroup};
 use purlin_vmm_core::memory::{MemoryLayout, SharedRam, alloc};
 
+use announce::Announce;
 pub(crate) use console::{Consoles, HostEnds, Terminal, stdio};
 pub(crate) use devices::DeviceTable;
 pub use devices::{DeviceInfo, DeviceRef};
 pub use error::BuildError;
 pub(crate) use phases::Phases;
+pub(crate) use power::PowerButton;
 use serial::SerialLines;
 pub(crate) use shares::ExitReport;
 pub(crate) use slots::{Slots, lock};
@@ -48,6 +52,8 @@ pub(crate) struct Machine {
     pub slots: Slots,
     pub consoles: Consoles,
     pub serial_lines: SerialLines,
+    /// The power button, in a machine that has ACPI.
+    pub power_button: Option<PowerButton>,
     pub report: Arc<ExitReport>,
     pub keyboard: Arc<Mutex<I8042>>,
     /// The guest's PID 1 is this library's, which listens.
@@ -59,8 +65,8 @@ pub(crate) struct Machine {
 
 /// Whom the machine tells of what happens in it. Called on vCPU threads; must not block.
 pub(crate) struct Hooks {
-    /// The guest pulled the reset line.
-    pub guest_reset: Box<dyn FnMut() + Send>,
+    /// The guest wants to be off or reset.
+    pub guest_power: Arc<dyn Fn(PowerRequest) + Send + Sync>,
     /// A processor ended by itself.
     pub vcpu_ended: OnEnd,
 }
@@ -98,7 +104,8 @@ impl Machine {
 
         let ram = alloc::allocate(&layout, &config.ram)?;
         phases.end_of("memory mapped");
-        let kernel = kernel.load(config.initramfs.as_deref(), &ram, &layout)?;
+        let loaded = kernel.load(config.initramfs.as_deref(), &ram, &layout)?;
+        let announce = Announce::choose(&config.kernel, loaded.kernel.has_acpi, config.cmdline.as_deref());
         phases.end_of("kernel loaded");
         let vm = KvmVm::new(ram)?;
         phases.end_of("virtual machine made");
@@ -126,7 +133,8 @@ impl Machine {
         let mut buses = slots.take_buses();
         let lines = std::mem::take(&mut config.serial_lines);
         let serial_lines = serial::make(lines, &vm, &mut slots, &mut buses, &mut consoles, &device_loop)?;
-        let keyboard = I8042::new(vm.irq_line(KEYBOARD_IRQ)?, hooks.guest_reset);
+        let reset = hooks.guest_power.clone();
+        let keyboard = I8042::new(vm.irq_line(KEYBOARD_IRQ)?, move || reset(PowerRequest::Reset));
         let keyboard = Arc::new(Mutex::new(keyboard));
         buses.pio.insert(I8042_PORT, I8042_LEN, keyboard.clone())?;
         let above = layout.high_end().map_or(0, |end| end.saturating_sub(1 << 32));
@@ -135,9 +143,13 @@ impl Machine {
 
         phases.end_of("devices attached");
 
-        let line = plan.cmdline(slots.places(), slots.words())?;
-        boot::write_tables(vm.ram(), &layout, &line, kernel.initrd, config.vcpus)?;
-        let vcpus = boot::make_vcpus(&vm, &config, kernel.entry)?;
+        let acpi = announce.by_acpi();
+        let power_button = acpi.then(|| power::make(&vm, &mut slots, &mut buses, hooks.guest_power));
+        let power_button = power_button.transpose()?;
+        let tables = acpi.then(|| power::tables(config.vcpus, slots.places(), serial_lines.count()));
+        let line = plan.cmdline(if announce.on_the_line() { slots.places() } else { &[] }, slots.words())?;
+        boot::write_tables(vm.ram(), &layout, &line, &loaded, config.vcpus, tables.transpose()?.as_ref())?;
+        let vcpus = boot::make_vcpus(&vm, &config, loaded.kernel.entry)?;
         let vcpus = VcpuGroup::new(vcpus, &Arc::new(buses), &hooks.vcpu_ended)?;
         phases.end_of("processors made");
         let ram = vm.ram().clone();
@@ -146,6 +158,7 @@ impl Machine {
             slots,
             consoles,
             serial_lines,
+            power_button,
             report,
             keyboard,
             our_init: config.has_our_init() && config.initramfs.is_none(),

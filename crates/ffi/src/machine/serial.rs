@@ -18,6 +18,11 @@ use crate::config::SerialLine;
 pub(crate) struct SerialLines(Vec<Arc<Mutex<Serial>>>);
 
 impl SerialLines {
+    /// Number of lines.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Delivers what the guest sent before it ended; see [`Consoles::flush`].
     pub fn flush(&self) {
         for line in &self.0 {
@@ -57,7 +62,7 @@ pub(super) fn make(
         let line = Serial::new(input, output, vm.irq_line(irq)?, device_loop.handle()).map_err(&refused)?;
         buses.pio.insert(port, SERIAL_LEN, line.registers())?;
         let line = Arc::new(Mutex::new(line));
-        slots.add_serial(line.clone());
+        slots.add_legacy(line.clone());
         made.0.push(line);
     }
     Ok(made)

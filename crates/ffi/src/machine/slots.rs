@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use purlin_devices::legacy::AcpiPower;
 use purlin_devices::legacy::serial::{Serial, SerialBusy};
 use purlin_devices::virtio::mmio::{MMIO_LEN, MmioTransport, QUEUE_NOTIFY, TransportConfig};
 use purlin_devices::virtio::{Busy, DeviceType, IoCounts, SaveError, VirtioDevice};
@@ -20,7 +21,7 @@ use crate::vm::DeviceStats;
 const RTC_IRQ: u32 = 8;
 
 /// What the machine does to a device it otherwise knows nothing of.
-trait Stoppable: Send {
+pub(super) trait Stoppable: Send {
     fn quiesce(&mut self, deadline: Instant) -> Result<(), Busy>;
     fn save(&self, instance: u32) -> Result<Vec<Section>, SaveError>;
     fn resume(&mut self);
@@ -61,6 +62,21 @@ impl Stoppable for Serial {
     fn abort(&mut self) {
         Serial::resume(self);
     }
+    fn io_counts(&self) -> Option<IoCounts> {
+        None
+    }
+}
+
+/// Nothing of it moves by itself.
+impl Stoppable for AcpiPower {
+    fn quiesce(&mut self, _: Instant) -> Result<(), Busy> {
+        Ok(())
+    }
+    fn save(&self, instance: u32) -> Result<Vec<Section>, SaveError> {
+        Ok(vec![AcpiPower::save(self, instance)])
+    }
+    fn resume(&mut self) {}
+    fn abort(&mut self) {}
     fn io_counts(&self) -> Option<IoCounts> {
         None
     }
@@ -133,8 +149,8 @@ impl Slots {
     }
 
     /// Adds a device without a slot to what is quiesced, saved and resumed.
-    pub fn add_serial(&mut self, line: Arc<Mutex<Serial>>) {
-        self.devices.push(line);
+    pub(super) fn add_legacy<D: Stoppable + 'static>(&mut self, device: Arc<Mutex<D>>) {
+        self.devices.push(device);
     }
 
     /// The devices as the owner sees them.

@@ -26,6 +26,9 @@ pub enum VmError {
     /// The machine must be paused for this.
     #[error("the virtual machine must be paused first")]
     NotPaused,
+    /// The machine has no power button.
+    #[error("this virtual machine has no power button: its kernel was started without ACPI tables")]
+    NoPowerButton,
     /// The host refused a thread.
     #[error("supervisor thread: {0}")]
     Thread(#[source] io::Error),

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
+use purlin_devices::legacy::PowerRequest;
 use purlin_vmm_core::kvm::VcpuEvent;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -11,8 +12,8 @@ use super::Command;
 
 /// Something happened.
 pub(crate) enum Event {
-    /// The guest pulled the reset line.
-    GuestReset,
+    /// The guest wants to be off or reset.
+    GuestPower(PowerRequest),
     /// A processor ended.
     Vcpu(VcpuEvent),
     /// The owner wants something.

@@ -18,7 +18,8 @@ pub(crate) const CODE_KILLED: i32 = 137;
 /// | the program cannot be executed | 126 | [`SetupFailed`](ExitReason::SetupFailed) |
 /// | the guest could not be set up | 125 | [`SetupFailed`](ExitReason::SetupFailed) |
 /// | the guest restarted without a status: kernel panic, lost init, `reboot` | 125 | [`GuestReset`](ExitReason::GuestReset) |
-/// | the guest powered off or halted without a status | 125 | [`GuestHalted`](ExitReason::GuestHalted) |
+/// | the guest powered off through ACPI without a status | 125 | [`PoweredOff`](ExitReason::PoweredOff) |
+/// | the guest powered off otherwise or halted without a status | 125 | [`GuestHalted`](ExitReason::GuestHalted) |
 /// | a processor met a triple fault without a status: a crash, or a restart | 125 | [`TripleFault`](ExitReason::TripleFault) |
 /// | a processor could not go on (KVM error) | 125 | [`Failed`](ExitReason::Failed) |
 /// | the host killed it | 137 | [`Killed`](ExitReason::Killed) |
@@ -45,6 +46,9 @@ pub enum ExitReason {
     SetupFailed(String),
     /// The guest restarted without reporting a status.
     GuestReset,
+    /// The guest powered off through ACPI without reporting a status, as a system with an init of its own does when it is
+    /// done.
+    PoweredOff,
     /// Every processor of the guest is halted for good.
     GuestHalted,
     /// A processor met a fault while it handled faults, which resets a PC: a crash, or how some kernels restart.
@@ -64,7 +68,8 @@ impl fmt::Display for ExitReason {
             ExitReason::GuestReset => {
                 f.write_str("the guest restarted without a status (kernel panic, lost init)")
             }
-            ExitReason::GuestHalted => f.write_str("the guest powered off without a status"),
+            ExitReason::PoweredOff => f.write_str("the guest powered off without a status"),
+            ExitReason::GuestHalted => f.write_str("the guest halted without a status"),
             ExitReason::TripleFault => f.write_str("the guest ended in a triple fault, without a status"),
             ExitReason::Failed(why) => write!(f, "the guest cannot go on: {why}"),
             ExitReason::Killed => f.write_str("the guest was killed"),

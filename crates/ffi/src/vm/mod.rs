@@ -35,7 +35,8 @@ pub use stats::{BootPhase, DeviceStats, VmStats};
 use crate::config::VmConfig;
 use crate::control::{ControlError, Servers};
 use crate::machine::{
-    Assembled, BuildError, DeviceInfo, DeviceRef, DeviceTable, Hooks, HostEnds, Machine, Terminal, stdio,
+    Assembled, BuildError, DeviceInfo, DeviceRef, DeviceTable, Hooks, HostEnds, Machine, PowerButton,
+    Terminal, stdio,
 };
 use events::{Event, EventReceiver, EventSender, channel};
 use progress::Progress;
@@ -65,6 +66,7 @@ pub struct Vm {
     balloon: BalloonHandle,
     remote: Remote,
     servers: Arc<Servers>,
+    power_button: Option<PowerButton>,
     /// In the place of closed standard streams.
     _stdio: Vec<File>,
 }
@@ -85,6 +87,7 @@ impl VmConfig {
         Ok(Vm {
             console: machine.consoles.handle.clone(),
             injector: machine.consoles.injector.clone(),
+            power_button: machine.power_button.clone(),
             terminals: std::mem::take(&mut machine.consoles.terminals),
             devices: machine.slots.table().clone(),
             ram: Arc::downgrade(&machine.ram),
@@ -99,9 +102,9 @@ impl VmConfig {
 }
 
 fn hooks(events: &EventSender) -> Hooks {
-    let (reset, ended) = (events.clone(), events.clone());
+    let (power, ended) = (events.clone(), events.clone());
     Hooks {
-        guest_reset: Box::new(move || reset.send(Event::GuestReset)),
+        guest_power: Arc::new(move |request| power.send(Event::GuestPower(request))),
         vcpu_ended: Arc::new(move |event| ended.send(Event::Vcpu(event))),
     }
 }
@@ -201,6 +204,18 @@ impl Vm {
     /// [`VmError::NotStarted`].
     pub fn stop(&self, grace: Duration) -> Result<(), VmError> {
         self.remote.stop(grace)
+    }
+
+    /// Presses the guest's power button, which an operating system with ACPI takes as the wish to shut down. Returns at
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::NotStarted`], or [`VmError::NoPowerButton`]. `Ok` if the guest has ended.
+    pub fn press_power_button(&self) -> Result<(), VmError> {
+        self.remote.check_started()?;
+        self.power_button.as_ref().ok_or(VmError::NoPowerButton)?.press();
+        Ok(())
     }
 
     /// Ends the guest now, without its help. Returns at once; see [`Vm::wait`]. `Ok` if it has ended.

@@ -12,6 +12,8 @@ use super::exit::{CODE_KILLED, CODE_NO_STATUS, ExitReason, VmExit};
 pub(super) enum End {
     /// The reset line.
     Reset,
+    /// The guest powered off.
+    Off,
     /// Processors halted for good.
     Halted,
     /// A processor ended.
@@ -59,6 +61,7 @@ pub(super) fn outcome(facts: Facts, end: End) -> VmExit {
     let reason = match end {
         End::Killed => return VmExit { code: CODE_KILLED, reason: ExitReason::Killed },
         End::Reset | End::Vcpu(VcpuEnd::SystemEvent(_)) => ExitReason::GuestReset,
+        End::Off => ExitReason::PoweredOff,
         End::Halted => ExitReason::GuestHalted,
         End::Vcpu(VcpuEnd::Shutdown) => ExitReason::TripleFault,
         End::Vcpu(end) => ExitReason::Failed(match host {
@@ -104,6 +107,9 @@ mod tests {
             (failed(None), End::Killed, 125, why()),
             (silent(), End::Reset, 125, ExitReason::GuestReset),
             (silent(), End::Vcpu(VcpuEnd::SystemEvent(2)), 125, ExitReason::GuestReset),
+            (said(3), End::Off, 3, ExitReason::Exited),
+            (stopped(None), End::Off, 125, ExitReason::PoweredOff),
+            (silent(), End::Off, 125, ExitReason::PoweredOff),
             (silent(), End::Halted, 125, ExitReason::GuestHalted),
             (silent(), End::Killed, 137, ExitReason::Killed),
             (silent(), End::Vcpu(VcpuEnd::Shutdown), 125, ExitReason::TripleFault),
@@ -147,7 +153,7 @@ mod tests {
 
     #[test]
     fn nothing_but_a_reported_zero_gives_zero() {
-        let ends = [End::Reset, End::Halted, End::Killed, End::Vcpu(VcpuEnd::InternalError)];
+        let ends = [End::Reset, End::Off, End::Halted, End::Killed, End::Vcpu(VcpuEnd::InternalError)];
         for end in ends {
             for stop_requested in [false, true] {
                 let facts = Facts { stop_requested, ..Default::default() };

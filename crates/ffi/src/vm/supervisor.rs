@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use purlin_devices::legacy::PowerRequest;
 use purlin_devices::virtio::console::PortHandle;
 use purlin_init::control::{Event as GuestEvent, Request};
 use purlin_snapshot::Section;
@@ -208,7 +209,8 @@ impl Supervisor {
         let _ = self.events.wake().read();
         while let Some(event) = self.events.take() {
             match event {
-                Event::GuestReset => return Some(End::Reset),
+                Event::GuestPower(PowerRequest::Reset) => return Some(End::Reset),
+                Event::GuestPower(PowerRequest::Off) => return Some(End::Off),
                 Event::Vcpu(event) => return Some(End::Vcpu(event.end)),
                 Event::Command(Command::Kill) => return Some(End::Killed),
                 Event::Command(command) => self.obey(command),
@@ -268,7 +270,10 @@ impl Supervisor {
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         self.request(Request::Stop { grace_ms });
         if !self.machine.our_init {
-            lock(&self.machine.keyboard).send_ctrl_alt_del();
+            match &self.machine.power_button {
+                Some(button) => button.press(),
+                None => drop(lock(&self.machine.keyboard).send_ctrl_alt_del()),
+            }
         }
         let deadline = after(grace.saturating_add(STOP_MARGIN));
         self.stop_deadline = Some(self.stop_deadline.map_or(deadline, |earlier| earlier.min(deadline)));

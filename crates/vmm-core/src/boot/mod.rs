@@ -8,6 +8,7 @@ pub mod cmdline;
 pub mod initramfs;
 pub mod kernel;
 pub mod mptable;
+pub mod pvh;
 pub mod zero_page;
 
 use thiserror::Error;

@@ -2,6 +2,7 @@
 //!
 //! Offsets: Linux `Documentation/arch/x86/boot.rst` (setup header) and `zero-page.rst` (the rest).
 
+use super::kernel::{SetupHeader, setup_header};
 use super::{BootError, write};
 use crate::memory::layout::{CMDLINE, ZERO_PAGE};
 use crate::memory::{GuestRam, MemoryLayout, RamRange};
@@ -22,6 +23,10 @@ const CMD_LINE_PTR: usize = 0x228;
 const KERNEL_ALIGNMENT: usize = 0x230;
 const CMDLINE_SIZE: usize = 0x238;
 const E820_TABLE: usize = 0x2d0;
+
+/// Fields of the setup header that are written by the loader.
+const OF_LOADER: [std::ops::Range<usize>; 3] =
+    [TYPE_OF_LOADER..TYPE_OF_LOADER + 1, RAMDISK_IMAGE..RAMDISK_SIZE + 4, CMD_LINE_PTR..CMD_LINE_PTR + 4];
 
 const UNDEFINED_LOADER: u8 = 0xff;
 const E820_RAM: u32 = 1;
@@ -58,6 +63,17 @@ pub fn build(layout: &MemoryLayout, cmdline_len: u32, initrd: Option<Initrd>) ->
     }
     page.put(E820_ENTRIES, [count]);
     page.0
+}
+
+/// Puts the setup header of the kernel's own image into a built zero page, but for what the loader answers in it: its
+/// type, the RAM disk, and where the command line is.
+pub fn set_header(page: &mut [u8; LEN], header: &SetupHeader) {
+    let places = page.iter_mut().enumerate().skip(setup_header::START);
+    for ((at, place), &byte) in places.zip(header.bytes()) {
+        if !OF_LOADER.iter().any(|fields| fields.contains(&at)) {
+            *place = byte;
+        }
+    }
 }
 
 /// Tells the kernel where the RSDP is (boot protocol 2.14). One that does not know the field searches.
@@ -145,6 +161,28 @@ mod tests {
         assert_eq!(page[0x0c0..0x0c8], [1, 0, 0, 0, 2, 0, 0, 0]);
         // third entry: 4 GiB, 2816 MiB
         assert_eq!(page[0x2f8..0x30c], [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xb0, 0, 0, 0, 0, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_header_of_the_image_keeps_what_the_loader_says() {
+        let mut head = vec![0xab; 0x1000];
+        head[0x1f1..0x1f2].copy_from_slice(&[4]);
+        head[0x1fe..0x208].copy_from_slice(b"\x55\xaa\xeb\x6aHdrS\x0f\x02");
+        let header = SetupHeader::parse(&head).unwrap();
+        let layout = MemoryLayout::new(64 << 20).unwrap();
+        let built = build(&layout, 9, Some(Initrd { addr: 0x300_0000, len: 0x1000 }));
+        let mut page = built;
+        set_header(&mut page, &header);
+        set_rsdp(&mut page, 0xe_0000);
+        for (at, (&byte, &before)) in page.iter().zip(&built).enumerate() {
+            let expected = match at {
+                0x70..0x78 => 0xe_0000u64.to_le_bytes()[at - 0x70],
+                0x210 | 0x218..0x220 | 0x228..0x22c => before,
+                0x1f1..0x26c => head[at],
+                _ => before,
+            };
+            assert_eq!(byte, expected, "{at:#x}");
+        }
     }
 
     #[test]

@@ -33,6 +33,12 @@ pub const MAX_RAM: u64 = 1 << 40;
 pub const GDT: u64 = 0x500;
 /// Interrupt descriptor table: one empty entry of 8 bytes.
 pub const IDT: u64 = 0x520;
+/// `hvm_start_info` of a PVH boot.
+pub const PVH_START_INFO: u64 = 0x6000;
+/// Module list of a PVH boot.
+pub const PVH_MODULES: u64 = 0x6040;
+/// Memory map of a PVH boot, where other kernels have their zero page.
+pub const PVH_MEMORY_MAP: u64 = 0x7000;
 /// Zero page (`struct boot_params`), 4 KiB.
 pub const ZERO_PAGE: u64 = 0x7000;
 /// Initial stack pointer.

@@ -4,4 +4,5 @@ mod brand;
 pub mod cpuid;
 pub mod lapic;
 pub mod msrs;
+pub mod pvh;
 pub mod regs;

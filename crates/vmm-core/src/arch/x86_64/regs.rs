@@ -19,13 +19,13 @@ const CODE_SELECTOR: u16 = 0x08;
 const DATA_SELECTOR: u16 = 0x10;
 const TSS_SELECTOR: u16 = 0x18;
 
-const CR0_PE: u64 = 1;
-const CR0_ET: u64 = 1 << 4;
+pub(super) const CR0_PE: u64 = 1;
+pub(super) const CR0_ET: u64 = 1 << 4;
 const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
-const RFLAGS_RESERVED: u64 = 1 << 1;
+pub(super) const RFLAGS_RESERVED: u64 = 1 << 1;
 
 /// Bytes of the identity map, from address 0 (1 GiB).
 pub const IDENTITY_MAP: u64 = 1 << 30;
@@ -70,7 +70,7 @@ pub fn boot_fpu() -> kvm_fpu {
 }
 
 /// The segment register a descriptor loads.
-fn segment(selector: u16, descriptor: u64) -> kvm_segment {
+pub(super) fn segment(selector: u16, descriptor: u64) -> kvm_segment {
     let field = |shift: u32, bits: u64| (descriptor >> shift) & bits;
     let bit = |shift: u32| field(shift, 1) as u8;
     let limit = (field(0, 0xffff) | field(48, 0xf) << 16) as u32;
@@ -93,16 +93,17 @@ fn segment(selector: u16, descriptor: u64) -> kvm_segment {
 
 /// The global descriptor table: null, code, data, task state.
 pub fn gdt() -> [u8; 32] {
-    bytes([0, CODE, DATA, TSS])
+    table([0, CODE, DATA, TSS])
 }
 
 /// Page directory mapping the first GiB to itself in 2 MiB pages: present, writable, large.
 pub fn page_directory() -> [u8; 4096] {
     let entries: [u64; 512] = std::array::from_fn(|i| (i as u64 * HUGE_PAGE) | 0x83);
-    bytes(entries)
+    table(entries)
 }
 
-fn bytes<const ENTRIES: usize, const LEN: usize>(entries: [u64; ENTRIES]) -> [u8; LEN] {
+/// Descriptors or page table entries as they lie in memory.
+pub(super) fn table<const ENTRIES: usize, const LEN: usize>(entries: [u64; ENTRIES]) -> [u8; LEN] {
     let mut out = [0; LEN];
     for (place, entry) in out.chunks_exact_mut(8).zip(entries) {
         place.copy_from_slice(&entry.to_le_bytes());

@@ -37,9 +37,14 @@ pub(super) fn dsdt(devices: &[(u64, u32)], serial: &[(u64, u32)]) -> Result<Tabl
     Ok(Table::new(*b"DSDT", REVISION, &aml))
 }
 
-/// A resource: consumer, edge triggered, active high, exclusive.
+/// A resource: consumer, edge triggered, active high, the device's own.
 fn interrupt(irq: u32) -> Interrupt {
     Interrupt::new(true, true, false, false, irq)
+}
+
+/// The same, of several devices.
+fn shared_interrupt(irq: u32) -> Interrupt {
+    Interrupt::new(true, true, false, true, irq)
 }
 
 /// A virtio-mmio device, by the identifier that Linux's driver matches (`drivers/virtio/virtio_mmio.c`).
@@ -56,7 +61,13 @@ fn uart(number: u32, port: u64, irq: u32, out: &mut Vec<u8>) -> Result<(), AcpiE
     let end = port.checked_add(8).filter(|&end| end <= 1 << 16);
     let port = end.and(u16::try_from(port).ok()).ok_or(AcpiError::Port { port })?;
     let name = Path::new(&format!("UA{number:02X}"));
-    device(name, &EISAName::new("PNP0501"), number, &[&IO::new(port, port, 1, 8), &interrupt(irq)], out);
+    device(
+        name,
+        &EISAName::new("PNP0501"),
+        number,
+        &[&IO::new(port, port, 1, 8), &shared_interrupt(irq)],
+        out,
+    );
     Ok(())
 }
 

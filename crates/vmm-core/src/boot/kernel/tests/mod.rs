@@ -1,0 +1,6 @@
+use super::*;
+
+mod build;
+mod formats;
+mod hostile;
+mod ram_disks;

@@ -1,0 +1,47 @@
+use std::io::Write;
+use std::path::Path;
+
+use super::build::{LOAD, RAM, bzimage, guest, load};
+use super::*;
+use crate::boot::zero_page::Initrd;
+use crate::memory::layout::GAP_START;
+use crate::memory::{GuestAddress, GuestRam, MemoryLayout};
+
+fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+fn kernel(end: u64) -> LoadedKernel {
+    LoadedKernel { entry: Entry::Long(LOAD), end, header: None, has_acpi: None }
+}
+
+#[test]
+fn as_high_as_possible() {
+    let ram = GuestRam::from_ranges(&[(GuestAddress(0), RAM as usize)]).unwrap();
+    let layout = MemoryLayout::new(RAM).unwrap();
+    let disk = load_initrd(file(b"disk").path(), &kernel(32 << 20), &ram, &layout).unwrap();
+    assert_eq!(disk, Initrd { addr: RAM - 0x1000, len: 4 });
+    assert_eq!(&guest(&ram, disk.addr), b"disk");
+
+    let error = load_initrd(file(b"disk").path(), &kernel(RAM - 1), &ram, &layout).unwrap_err();
+    assert!(matches!(error.reason, ImageError::Layout(_)), "{error:?}");
+    assert!(load_initrd(file(b"").path(), &kernel(32 << 20), &ram, &layout).is_err());
+    assert!(load_initrd(Path::new("/nowhere"), &kernel(32 << 20), &ram, &layout).is_err());
+}
+
+/// With RAM on both sides of the gap the disk is below it, where 32 bits name it.
+#[test]
+fn below_the_gap_and_where_the_kernel_takes_it() {
+    let layout = MemoryLayout::new(8 << 30).unwrap();
+    let top = (GuestAddress(GAP_START - (16 << 20)), 16 << 20);
+    let below_2g = (GuestAddress((2 << 30) - (16 << 20)), 16 << 20);
+    let ram = GuestRam::from_ranges(&[(GuestAddress(0), RAM as usize), below_2g, top]).unwrap();
+    let disk = load_initrd(file(b"disk").path(), &kernel(32 << 20), &ram, &layout).unwrap();
+    assert_eq!(disk.addr, GAP_START - 0x1000);
+
+    let (bzimage, _) = load(&bzimage(b"any payload", 0), BootMethod::Auto).unwrap();
+    let disk = load_initrd(file(b"disk").path(), &bzimage, &ram, &layout).unwrap();
+    assert_eq!(disk.addr, (2 << 30) - 0x1000);
+}
