@@ -32,4 +32,5 @@ pub mod irq;
 #[cfg(feature = "kvm")]
 pub mod kvm;
 pub mod memory;
+pub mod numa;
 pub mod run_state;

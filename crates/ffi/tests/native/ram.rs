@@ -21,7 +21,7 @@ fn mark() -> Vec<u8> {
 /// Runs a guest that writes to its RAM.
 fn run(backing: Backing, transparent_huge_pages: bool) -> Result<(), BuildError> {
     let kernels = Kernels::new();
-    let ram = RamConfig { backing, transparent_huge_pages };
+    let ram = RamConfig { backing, transparent_huge_pages, ..RamConfig::default() };
     let vm = kernels.machine(&mark()).ram(ram).build()?;
     let exit = wait(vm.start().unwrap());
     assert_eq!((exit.code, exit.reason), (125, ExitReason::GuestReset));

@@ -31,6 +31,16 @@ pub enum KvmError {
     /// More CPUID entries than KVM takes.
     #[error("{0} CPUID entries are more than KVM takes")]
     CpuidEntries(usize),
+    /// A vCPU's thread cannot run where it should.
+    #[error("vCPU {vcpu} cannot be bound to the host's processors {cpus}: {source}")]
+    Affinity {
+        /// The vCPU.
+        vcpu: u8,
+        /// The processors.
+        cpus: String,
+        /// The host's answer.
+        source: io::Error,
+    },
     /// An event descriptor or a thread was refused.
     #[error("{what}: {source}")]
     Host {

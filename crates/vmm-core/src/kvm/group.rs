@@ -1,11 +1,13 @@
 //! All vCPUs of a machine, started, paused and stopped together.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::affinity::CpuMask;
 use super::thread::{Answer, Buses, Request, VcpuThread};
 use super::{ExitCounters, KvmError, KvmVcpu, VcpuCommand, VcpuEnd, sys};
 use crate::run_state::{IllegalMove, Move, RunState};
@@ -74,6 +76,19 @@ impl VcpuGroup {
             group.threads.push(thread);
         }
         Ok(group)
+    }
+
+    /// Lets a vCPU's thread run on these processors of the host only.
+    ///
+    /// # Errors
+    ///
+    /// [`KvmError::Affinity`] if there is no such vCPU, or the host has none of the processors or does not let this
+    /// process use them.
+    pub fn pin(&self, vcpu: u8, cpus: &CpuMask) -> Result<(), KvmError> {
+        let refused = |source| KvmError::Affinity { vcpu, cpus: cpus.to_string(), source };
+        let thread = self.threads.iter().find(|thread| thread.index == vcpu);
+        let thread = thread.ok_or_else(|| refused(io::ErrorKind::NotFound.into()))?;
+        sys::set_affinity(&thread.thread, cpus).map_err(refused)
     }
 
     /// The present state.

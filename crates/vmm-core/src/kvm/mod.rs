@@ -10,6 +10,7 @@
 //! handler only marks the thread it runs on. The handler is installed when the first group is made; an
 //! application that uses this signal for itself must choose another one.
 
+pub mod affinity;
 mod error;
 mod group;
 mod irq;
@@ -30,4 +31,4 @@ pub use stats::{ExitCounters, ExitCounts};
 pub use sys::kick_signal;
 pub use thread::Buses;
 pub use vcpu::{BootState, KvmVcpu, VcpuEnd};
-pub use vm::KvmVm;
+pub use vm::{BlankVm, KvmVm};

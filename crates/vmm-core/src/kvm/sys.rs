@@ -8,11 +8,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kvm_bindings::{kvm_run, kvm_userspace_memory_region};
-use kvm_ioctls::{VcpuFd, VmFd};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use libc::{c_int, c_void, siginfo_t};
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use super::KvmError;
+use super::affinity::CpuMask;
 use crate::memory::{Address, GuestMemory, GuestMemoryRegion, MemoryRegionAddress, SharedRam};
 
 thread_local! {
@@ -68,6 +69,20 @@ pub(super) fn kick(thread: &JoinHandle<()>) -> io::Result<()> {
     thread.kill(kick_signal()).map_err(|e| io::Error::from_raw_os_error(e.errno()))
 }
 
+/// Lets a thread that has not been joined run on these processors of the host only.
+pub(super) fn set_affinity(thread: &JoinHandle<()>, cpus: &CpuMask) -> io::Result<()> {
+    let bits = cpus.bits();
+    // SAFETY: the thread has not been joined, so its id is valid; the mask is as long as told.
+    let error = unsafe {
+        libc::pthread_setaffinity_np(
+            thread.as_pthread_t(),
+            size_of_val(bits),
+            bits.as_ptr().cast::<libc::cpu_set_t>(),
+        )
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
 /// CPU time a thread has used; zero if the system does not tell.
 pub(super) fn cpu_time(thread: &JoinHandle<()>) -> Duration {
     let mut clock = 0;
@@ -87,15 +102,17 @@ pub(super) fn cpu_time(thread: &JoinHandle<()>) -> Duration {
 
 /// A VM descriptor together with the memory its slots point at.
 ///
-/// Field order matters: the descriptor is closed before the memory is unmapped.
+/// Field order matters: the descriptor is closed before the memory is unmapped, which in turn is before the files under
+/// it are released; `/dev/kvm` itself comes last.
 pub(super) struct MappedVm {
     fd: VmFd,
     ram: SharedRam,
+    kvm: Kvm,
 }
 
 impl MappedVm {
     /// Gives the guest all of `ram`, one slot per region.
-    pub fn new(fd: VmFd, ram: SharedRam) -> Result<Self, KvmError> {
+    pub fn new(fd: VmFd, ram: SharedRam, kvm: Kvm) -> Result<Self, KvmError> {
         for (slot, region) in (0u32..).zip(ram.iter()) {
             let host = region
                 .get_host_address(MemoryRegionAddress(0))
@@ -112,7 +129,7 @@ impl MappedVm {
             unsafe { fd.set_user_memory_region(slot) }
                 .map_err(KvmError::ioctl("KVM_SET_USER_MEMORY_REGION"))?;
         }
-        Ok(MappedVm { fd, ram })
+        Ok(MappedVm { fd, ram, kvm })
     }
 
     pub fn fd(&self) -> &VmFd {
@@ -121,5 +138,9 @@ impl MappedVm {
 
     pub fn ram(&self) -> &SharedRam {
         &self.ram
+    }
+
+    pub fn kvm(&self) -> &Kvm {
+        &self.kvm
     }
 }

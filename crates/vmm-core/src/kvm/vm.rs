@@ -23,8 +23,43 @@ const IDENTITY_MAP_ADDR: u64 = 0xfffb_c000;
 ///
 /// Dropping the last clone of its parts closes the VM. Safe to use from any thread.
 pub struct KvmVm {
-    kvm: Kvm,
     vm: Arc<MappedVm>,
+}
+
+/// A virtual machine without memory. Creating one takes the kernel a while, in which the memory's size need not be
+/// known.
+pub struct BlankVm {
+    fd: VmFd,
+    kvm: Kvm,
+}
+
+impl BlankVm {
+    /// Creates a VM with in-kernel IO-APIC, PIC and PIT.
+    ///
+    /// # Errors
+    ///
+    /// [`KvmError`]; nothing is left behind.
+    pub fn new() -> Result<Self, KvmError> {
+        let kvm = Kvm::new().map_err(|e| KvmError::Open(io::Error::from_raw_os_error(e.errno())))?;
+        check_capabilities(&kvm)?;
+        let fd = create_vm(&kvm)?;
+        fd.set_identity_map_address(IDENTITY_MAP_ADDR)
+            .map_err(KvmError::ioctl("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        fd.set_tss_address(TSS_ADDR).map_err(KvmError::ioctl("KVM_SET_TSS_ADDR"))?;
+        fd.create_irq_chip().map_err(KvmError::ioctl("KVM_CREATE_IRQCHIP"))?;
+        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        fd.create_pit2(pit).map_err(KvmError::ioctl("KVM_CREATE_PIT2"))?;
+        Ok(BlankVm { fd, kvm })
+    }
+
+    /// Gives it memory, one slot per region.
+    ///
+    /// # Errors
+    ///
+    /// [`KvmError`]; nothing is left behind.
+    pub fn with_ram(self, ram: SharedRam) -> Result<KvmVm, KvmError> {
+        Ok(KvmVm { vm: Arc::new(MappedVm::new(self.fd, ram, self.kvm)?) })
+    }
 }
 
 impl KvmVm {
@@ -34,21 +69,10 @@ impl KvmVm {
     ///
     /// [`KvmError`]; nothing is left behind.
     pub fn new(ram: SharedRam) -> Result<Self, KvmError> {
-        let kvm = Kvm::new().map_err(|e| KvmError::Open(io::Error::from_raw_os_error(e.errno())))?;
-        check_capabilities(&kvm)?;
-        let fd = create_vm(&kvm)?;
-        fd.set_identity_map_address(IDENTITY_MAP_ADDR)
-            .map_err(KvmError::ioctl("KVM_SET_IDENTITY_MAP_ADDR"))?;
-        fd.set_tss_address(TSS_ADDR).map_err(KvmError::ioctl("KVM_SET_TSS_ADDR"))?;
-        let vm = MappedVm::new(fd, ram)?;
-        let fd = vm.fd();
-        fd.create_irq_chip().map_err(KvmError::ioctl("KVM_CREATE_IRQCHIP"))?;
-        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
-        fd.create_pit2(pit).map_err(KvmError::ioctl("KVM_CREATE_PIT2"))?;
-        Ok(KvmVm { kvm, vm: Arc::new(vm) })
+        BlankVm::new()?.with_ram(ram)
     }
 
-    /// The memory given to [`KvmVm::new`].
+    /// The memory it was given.
     pub fn ram(&self) -> &SharedRam {
         self.vm.ram()
     }
@@ -60,7 +84,8 @@ impl KvmVm {
     /// [`KvmError::Ioctl`].
     pub fn supported_cpuid(&self) -> Result<Vec<kvm_cpuid_entry2>, KvmError> {
         let cpuid = self
-            .kvm
+            .vm
+            .kvm()
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(KvmError::ioctl("KVM_GET_SUPPORTED_CPUID"))?;
         Ok(cpuid.as_slice().to_vec())
@@ -68,12 +93,12 @@ impl KvmVm {
 
     /// True if the in-kernel local APIC has a TSC deadline timer; `supported_cpuid` does not list the bit.
     pub fn has_tsc_deadline_timer(&self) -> bool {
-        self.kvm.check_extension(Cap::TscDeadlineTimer)
+        self.vm.kvm().check_extension(Cap::TscDeadlineTimer)
     }
 
     /// Most vCPUs this host allows in one VM.
     pub fn max_vcpus(&self) -> usize {
-        self.kvm.get_max_vcpus()
+        self.vm.kvm().get_max_vcpus()
     }
 
     /// Creates vCPU number `index`. Call in order, before any runs.

@@ -68,6 +68,9 @@ pub enum Backing {
     Memfd,
     /// Private anonymous memory from the host's pool of explicit huge pages, reserved at allocation.
     Hugetlb(HugePageSize),
+    /// As [`Backing::Hugetlb`] if the pool has enough free pages and RAM is a multiple of them, else as
+    /// [`Backing::Anonymous`].
+    HugetlbIfFree(HugePageSize),
     /// A file that holds the RAM ranges one after another from `offset` bytes on.
     ///
     /// The file must not be truncated while the RAM lives: an access behind its end would fault.
@@ -90,12 +93,25 @@ pub struct RamConfig {
     /// memfd. Fewer page faults at boot, against a coarser granule of what becomes resident. A host
     /// without transparent huge pages ignores it.
     pub transparent_huge_pages: bool,
+    /// Which nodes of a host whose memory is not uniform the RAM is taken from, by guest range; the ranges must be
+    /// parts of RAM at page boundaries. The host's own policy elsewhere. Memory of explicit huge pages is taken from
+    /// the first node of a list if that has some free, else from any.
+    pub bindings: Vec<HostBinding>,
+}
+
+/// Guest RAM that is taken from certain nodes of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostBinding {
+    /// Guest addresses.
+    pub range: RamRange,
+    /// Numbers of the host's nodes.
+    pub nodes: Vec<u32>,
 }
 
 impl Default for RamConfig {
     /// Anonymous memory with transparent huge pages.
     fn default() -> Self {
-        RamConfig { backing: Backing::default(), transparent_huge_pages: true }
+        RamConfig { backing: Backing::default(), transparent_huge_pages: true, bindings: Vec::new() }
     }
 }
 
@@ -147,6 +163,22 @@ pub enum AllocError {
         guest: u64,
         /// Size of a huge page in bytes.
         page_bytes: u64,
+    },
+    /// The host has no such nodes, or does not let this process use them.
+    #[error(
+        "cannot take {bytes} bytes of guest RAM at {guest:#x} from the host's NUMA nodes {nodes:?}; the host's are in \
+         /sys/devices/system/node/has_memory"
+    )]
+    Bind {
+        /// Size of the range in bytes.
+        bytes: u64,
+        /// First guest address of the range.
+        guest: u64,
+        /// Numbers of the host's nodes.
+        nodes: Vec<u32>,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
     },
     /// The anonymous file could not be made.
     #[error("cannot create an anonymous file of {bytes} bytes for guest RAM")]
@@ -205,7 +237,18 @@ pub enum AllocError {
 /// [`AllocError`]; nothing stays mapped then.
 pub fn allocate(layout: &MemoryLayout, config: &RamConfig) -> Result<SharedRam, AllocError> {
     let ranges: Vec<RamRange> = layout.ranges().collect();
-    allocate_ranges(&ranges, config).map(Arc::new)
+    let Backing::HugetlbIfFree(page) = config.backing else {
+        return allocate_ranges(&ranges, config).map(Arc::new);
+    };
+    let huge = RamConfig { backing: Backing::Hugetlb(page), ..config.clone() };
+    match allocate_ranges(&ranges, &huge) {
+        Err(e @ (AllocError::HugePages { .. } | AllocError::HugePageMultiple { .. })) => {
+            log::info!("guest RAM has ordinary pages: {e}");
+            let plain = RamConfig { backing: Backing::Anonymous, ..huge };
+            allocate_ranges(&ranges, &plain).map(Arc::new)
+        }
+        other => other.map(Arc::new),
+    }
 }
 
 /// Allocates sorted, non-overlapping ranges; page alignment is the caller's wish, not a requirement.
@@ -215,6 +258,7 @@ pub(super) fn allocate_ranges(ranges: &[RamRange], config: &RamConfig) -> Result
     let mut offset = 0u64;
     for range in ranges {
         let mapping = pool.map(range, offset)?;
+        bind(range, &mapping, &pool, &config.bindings)?;
         advise(&mapping, &pool, config.transparent_huge_pages);
         regions.push(region(range, mapping, &pool, offset)?);
         offset = offset.checked_add(page_rounded(range)?).ok_or(AllocError::Overflow)?;
@@ -236,6 +280,33 @@ fn region(range: &RamRange, mapping: Mapping, pool: &Pool, offset: u64) -> Resul
     let view = built.map_err(|source| AllocError::Region { guest: range.start, source })?;
     let view = GuestRegionMmap::new(view, GuestAddress(range.start)).ok_or(AllocError::Overflow)?;
     Ok(GuestRegion::new(view, mapping, pool.reclaim_method()))
+}
+
+/// Before anything is touched: pages that are there stay where they are.
+fn bind(
+    range: &RamRange,
+    mapping: &Mapping,
+    pool: &Pool,
+    bindings: &[HostBinding],
+) -> Result<(), AllocError> {
+    for HostBinding { range: wanted, nodes } in bindings {
+        let start = wanted.start.max(range.start);
+        let len = wanted.end().min(range.end()).saturating_sub(start);
+        if nodes.is_empty() || len == 0 {
+            continue;
+        }
+        let offset = start.saturating_sub(range.start);
+        // A reservation of huge pages is not for certain nodes, and a strict binding to an empty pool would be a SIGBUS.
+        let strict = !matches!(pool, Pool::Hugetlb(_));
+        // Both are inside of a mapping.
+        mapping.bind(offset as usize, len as usize, nodes, strict).map_err(|source| AllocError::Bind {
+            bytes: len,
+            guest: start,
+            nodes: nodes.clone(),
+            source,
+        })?;
+    }
+    Ok(())
 }
 
 fn advise(mapping: &Mapping, pool: &Pool, transparent_huge_pages: bool) {
@@ -265,7 +336,7 @@ impl Pool {
         }
         match backing {
             Backing::Anonymous => Ok(Pool::Anonymous),
-            Backing::Hugetlb(page) => {
+            Backing::Hugetlb(page) | Backing::HugetlbIfFree(page) => {
                 ranges.iter().try_for_each(|r| check_huge_multiple(r, page.bytes()))?;
                 Ok(Pool::Hugetlb(*page))
             }

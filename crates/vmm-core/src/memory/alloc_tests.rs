@@ -137,3 +137,45 @@ fn bad_range_lists_are_errors() {
     assert!(matches!(ranges(&[(u64::MAX, 0x1000)]), Err(AllocError::Overflow)));
     assert!(ranges(&[(0, 0x400)]).is_ok());
 }
+
+/// The line of a map of this process for the mapping that begins at an address.
+fn map_line(map: &str, addr: u64) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/self/{map}")).unwrap();
+    text.lines().find(|line| line.starts_with(&format!("{addr:x}"))).map(str::to_owned)
+}
+
+#[test]
+fn huge_pages_if_they_are_free() {
+    let free = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+    let free: u64 = free.unwrap_or_default().trim().parse().unwrap_or(0);
+    let backing = Backing::HugetlbIfFree(HugePageSize::Mib2);
+    let ram = allocate(&MemoryLayout::new(16 * MIB).unwrap(), &config(backing.clone())).unwrap();
+    let line = map_line("numa_maps", host_address(ram.iter().next().unwrap())).unwrap();
+    assert_eq!(line.contains(" huge"), free >= 8, "{free} free pages: {line}");
+    drop(ram);
+    let odd = allocate(&MemoryLayout::new(17 * MIB).unwrap(), &config(backing)).unwrap();
+    let line = map_line("numa_maps", host_address(odd.iter().next().unwrap())).unwrap();
+    assert!(!line.contains(" huge"), "{line}");
+}
+
+#[test]
+fn ram_is_taken_from_the_nodes_named() {
+    let layout = MemoryLayout::new(16 * MIB).unwrap();
+    let bound = |start, len, nodes: &[u32]| {
+        let binding = HostBinding { range: RamRange { start, len }, nodes: nodes.to_vec() };
+        allocate(&layout, &RamConfig { bindings: vec![binding], ..RamConfig::default() })
+    };
+    let ram = bound(4 * MIB, 8 * MIB, &[0]).unwrap();
+    let host = host_address(ram.iter().next().unwrap());
+    let policy = |at: u64| map_line("numa_maps", host + at).unwrap().split(' ').nth(1).unwrap().to_owned();
+    assert_eq!([0, 4 * MIB, 12 * MIB].map(policy), ["default", "bind:0", "default"]);
+    ram.write_obj(1u8, GuestAddress(5 * MIB)).unwrap();
+
+    for node in [1000, 5000] {
+        let refused = bound(0, MIB, &[0, node]);
+        assert!(
+            matches!(&refused, Err(AllocError::Bind { nodes, .. }) if nodes == &[0, node]),
+            "{refused:?}"
+        );
+    }
+}

@@ -22,7 +22,7 @@ pub use vm_memory::{
     GuestUsize, MemoryRegionAddress, VolatileMemory, VolatileSlice,
 };
 
-pub use alloc::{AllocError, Backing, FileSharing, HugePageSize, RamConfig};
+pub use alloc::{AllocError, Backing, FileSharing, HostBinding, HugePageSize, RamConfig};
 pub use layout::{LayoutError, MemoryLayout, RamRange};
 pub use ram::{GuestRam, GuestRegion};
 pub use reclaim::{MemoryReclaim, ReclaimError};

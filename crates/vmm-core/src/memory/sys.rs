@@ -178,6 +178,35 @@ impl Mapping {
         Ok(())
     }
 
+    /// Takes pages of a part that are not there yet from these nodes of the host: only from them, or (not `strict`)
+    /// from the first one first. Refused if any of them does not exist.
+    pub fn bind(&self, offset: usize, len: usize, nodes: &[u32], strict: bool) -> io::Result<()> {
+        // The kernel leaves out of a list what it does not have, unless nothing remains.
+        nodes.iter().try_for_each(|node| self.set_policy(offset, len, libc::MPOL_BIND, &[*node]))?;
+        match nodes {
+            [first, ..] if !strict => self.set_policy(offset, len, libc::MPOL_PREFERRED, &[*first]),
+            nodes => self.set_policy(offset, len, libc::MPOL_BIND, nodes),
+        }
+    }
+
+    fn set_policy(&self, offset: usize, len: usize, mode: c_int, nodes: &[u32]) -> io::Result<()> {
+        const WORD: usize = u64::BITS as usize;
+        /// More than any kernel has (`CONFIG_NODES_SHIFT` is at most 10).
+        const MAX_NODE: usize = 1024;
+        let addr = self.part(offset, len)?;
+        let mut mask = [0u64; MAX_NODE / WORD];
+        for &node in nodes {
+            let word = mask.get_mut(node as usize / WORD);
+            *word.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))? |= 1 << (node as usize % WORD);
+        }
+        // One more than the number of bits: the kernel takes one off (mbind(2), BUGS).
+        let bits = MAX_NODE + 1;
+        // SAFETY: the range is part of this mapping, and a policy changes none of its content. The mask has as many
+        // bits as the kernel reads, one less than told.
+        let ret = unsafe { libc::syscall(libc::SYS_mbind, addr, len, mode, mask.as_ptr(), bits, 0) };
+        if ret == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     /// Advises the kernel about the whole mapping.
     pub fn advise(&self, advice: c_int) -> io::Result<()> {
         // SAFETY: the range is exactly this mapping. Callers pass advice that keeps the contents

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use purlin_vmm_core::kvm::GroupError;
+use purlin_vmm_core::kvm::affinity::CpuMask;
 use purlin_vmm_core::run_state::RunState;
 
 use crate::guest::{LIMIT, machine, soon};
@@ -124,4 +125,33 @@ fn threads_and_descriptors_after_a_machine_equal_those_before() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!((count("task"), count("fd")), before);
+}
+
+/// What the kernel says of a vCPU's thread, by the name that the thread soon gives itself.
+fn allowed_cpus(vcpu: &str) -> String {
+    let name = format!("Name:\t{vcpu}\n");
+    loop {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let mut all = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
+        if let Some(status) = all.find(|status| status.starts_with(&name)) {
+            let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
+            return line.unwrap().to_owned();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_vcpu_runs_where_it_is_pinned() {
+    let mut guest = machine(&SPIN, 2, Duration::ZERO);
+    let here = allowed_cpus("vcpu0");
+    let first: u32 = here.split(['-', ',']).next().unwrap().parse().unwrap();
+    guest.group.pin(1, &CpuMask::new([first]).unwrap()).unwrap();
+    guest.group.start().unwrap();
+    assert_eq!(allowed_cpus("vcpu1"), first.to_string());
+    assert_eq!(allowed_cpus("vcpu0"), here, "the other one is as it was");
+    let refused = guest.group.pin(0, &CpuMask::new([1023]).unwrap()).unwrap_err().to_string();
+    assert!(refused.contains("vCPU 0") && refused.contains("1023"), "{refused}");
+    assert!(guest.group.pin(2, &CpuMask::new([first]).unwrap()).is_err());
+    guest.group.stop(soon()).unwrap();
 }

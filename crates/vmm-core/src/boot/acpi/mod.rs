@@ -9,7 +9,7 @@
 //! is searched for it (§5.2.5.1), and in the zero page
 //! ([`set_rsdp`](crate::boot::zero_page::set_rsdp)).
 //!
-//! Tables made elsewhere (SRAT, SLIT, HMAT) go in as [`AcpiMachine::extra`]. Processor *n* has the APIC identifier
+//! Further tables, such as those of [`numa`], go in as [`AcpiMachine::extra`]. Processor *n* has the APIC identifier
 //! and the ACPI processor UID *n*.
 //!
 //! ```
@@ -25,6 +25,7 @@
 mod dsdt;
 mod error;
 mod fixed;
+pub mod numa;
 mod place;
 pub mod power;
 mod table;

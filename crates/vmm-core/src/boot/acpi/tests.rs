@@ -12,7 +12,7 @@ fn machine(cpus: u32, devices: u32) -> AcpiMachine {
     AcpiMachine { cpus, devices, serial: vec![(0x3f8, 4)], extra: Vec::new() }
 }
 
-fn golden(name: &str, bytes: &[u8]) {
+pub(super) fn golden(name: &str, bytes: &[u8]) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/boot/acpi/golden").join(name);
     if std::env::var_os("PURLIN_BLESS").is_some() {
         std::fs::write(&path, bytes).unwrap();
@@ -25,7 +25,7 @@ fn sum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum: u8, &byte| sum.wrapping_add(byte))
 }
 
-fn le(bytes: &[u8], at: usize, len: usize) -> u64 {
+pub(super) fn le(bytes: &[u8], at: usize, len: usize) -> u64 {
     bytes[at..at + len].iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 
