@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::floor::Floor;
 use crate::net::EmbeddedIpv4;
+use crate::redirect::RedirectHeader;
 use crate::rule::Rule;
 
 /// Most rules of a policy built in Rust. In JSON the limit is [`MAX_JSON_RULES`](crate::MAX_JSON_RULES).
@@ -27,6 +28,8 @@ pub struct PolicyConfig {
     pub limits: Limits,
     /// How NAT64 and 6to4 addresses are judged.
     pub embedded_ipv4: EmbeddedIpv4,
+    /// How targets of redirects learn the original destination.
+    pub redirect_header: RedirectHeader,
 }
 
 /// Whose answers pin host names to addresses, and for how long.

@@ -155,8 +155,7 @@ impl Egress {
         resolver: SocketAddr,
         message: &[u8],
     ) -> Result<usize, DnsError> {
-        let Some(dns) = self.policy.dns().filter(|dns| dns.resolvers.iter().any(|r| same(*r, resolver)))
-        else {
+        let Some(dns) = self.policy.dns().filter(|_| self.trusts(resolver)) else {
             bump(&mut self.counters.dns_untrusted);
             return Err(DnsError::Untrusted);
         };
@@ -199,6 +198,25 @@ impl Egress {
         };
         self.counters.bytes_granted = self.counters.bytes_granted.wrapping_add(bytes);
         Grant { bytes, retry_at }
+    }
+
+    /// Takes back bytes that were granted and not used.
+    pub fn give_back_bytes(&mut self, bytes: u64) {
+        if let Some(bucket) = &mut self.bytes {
+            bucket.give_back(bytes);
+        }
+        self.counters.bytes_granted = self.counters.bytes_granted.wrapping_sub(bytes);
+    }
+
+    /// True if there is a limit on bytes, so that [`take_bytes`](Self::take_bytes) has to be asked.
+    pub fn limits_bytes(&self) -> bool {
+        self.bytes.is_some()
+    }
+
+    /// True if what this resolver says is to be shown to [`observe_dns`](Self::observe_dns). False for all if
+    /// no rule has a name.
+    pub fn trusts(&self, resolver: SocketAddr) -> bool {
+        self.policy.dns().is_some_and(|dns| dns.resolvers.iter().any(|known| same(*known, resolver)))
     }
 
     /// Installs another policy in place of the current one, at once and as a whole, and gives the keys of

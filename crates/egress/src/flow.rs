@@ -46,7 +46,7 @@ pub enum Reason {
     NoRule,
     /// Denied: the destination is in this network of the floor.
     Floor(Cidr),
-    /// Denied: this rule redirects, but the destination is IPv6, which a redirect header cannot carry.
+    /// Denied: this rule redirects, but the destination is IPv6, and the policy has no redirect header for it.
     RedirectNeedsIpv4(usize),
     /// Denied: this rule allows a host name for any protocol, but the flow is UDP to port 443, where the
     /// name inside (QUIC) cannot be checked. A rule that says `"protocol": "udp"` allows it.
@@ -68,6 +68,19 @@ pub enum NameCheckFailure {
     Missing,
     /// The bytes are not the start of TLS (443) or HTTP/1 (80).
     Unreadable,
+}
+
+impl Reason {
+    /// The index of the rule that decided, if one did.
+    pub fn rule(&self) -> Option<usize> {
+        match self {
+            Self::Rule(index)
+            | Self::RedirectNeedsIpv4(index)
+            | Self::UncheckedName(index)
+            | Self::NameCheck(index, _) => Some(*index),
+            Self::NoPolicy | Self::NoRule | Self::Floor(_) | Self::ConnectionRate => None,
+        }
+    }
 }
 
 impl fmt::Display for Reason {

@@ -100,5 +100,7 @@ pub use json::{MAX_JSON_DEPTH, MAX_JSON_LEN, MAX_JSON_RULES};
 pub use log::{DEFAULT_LOG_CAPACITY, DecisionLog, LogEntry};
 pub use net::{Cidr, EmbeddedIpv4, judged_address};
 pub use policy::Policy;
-pub use redirect::{REDIRECT_HEADER_LEN, redirect_header};
+pub use redirect::{
+    DEFAULT_REDIRECT_MAGIC, REDIRECT_HEADER_LEN, REDIRECT_HEADER_V6_LEN, RedirectBytes, RedirectHeader,
+};
 pub use rule::{PortRange, Protocol, Rule, Target, Verdict};

@@ -37,6 +37,12 @@ impl TokenBucket {
         taken
     }
 
+    /// Puts tokens back that were taken for nothing.
+    pub(crate) fn give_back(&mut self, tokens: u64) {
+        let full = u128::from(self.rate.burst).saturating_mul(SCALE);
+        self.level = self.level.saturating_add(u128::from(tokens).saturating_mul(SCALE)).min(full);
+    }
+
     pub(crate) fn rate(&self) -> Rate {
         self.rate
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::flow::{Decision, Flow};
+use crate::rule::Verdict;
 
 /// Decisions a log keeps unless told otherwise.
 pub const DEFAULT_LOG_CAPACITY: usize = 1024;
@@ -31,6 +32,37 @@ impl fmt::Display for LogEntry {
     }
 }
 
+impl LogEntry {
+    /// The entry as one line of JSON, with the fields `sequence`, `at_ms`, `policy`, `protocol`, `destination`,
+    /// `verdict`, `reason`; and where there is one: `rule` (its index), `target` (of a redirect), `host`.
+    pub fn to_json(&self) -> String {
+        let Self { sequence, at, policy, flow, decision } = self;
+        let mut fields = serde_json::Map::new();
+        let mut put = |name: &str, value: serde_json::Value| drop(fields.insert(name.to_owned(), value));
+        put("sequence", (*sequence).into());
+        put("at_ms", u64::try_from(at.as_millis()).unwrap_or(u64::MAX).into());
+        put("policy", (*policy).into());
+        put("protocol", flow.protocol.to_string().into());
+        put("destination", flow.destination.to_string().into());
+        match decision.verdict {
+            Verdict::Allow => put("verdict", "allow".into()),
+            Verdict::Deny => put("verdict", "deny".into()),
+            Verdict::Redirect(target) => {
+                put("verdict", "redirect".into());
+                put("target", target.to_string().into());
+            }
+        }
+        put("reason", decision.reason.to_string().into());
+        if let Some(rule) = decision.reason.rule() {
+            put("rule", rule.into());
+        }
+        if let Some(host) = &decision.host {
+            put("host", host.to_string().into());
+        }
+        serde_json::Value::Object(fields).to_string()
+    }
+}
+
 /// A ring of the last decisions: what the guest does costs a fixed amount of memory and no IO.
 #[derive(Clone, Debug)]
 pub struct DecisionLog {
@@ -40,7 +72,8 @@ pub struct DecisionLog {
 }
 
 impl DecisionLog {
-    pub(crate) fn new(capacity: usize) -> Self {
+    /// An empty log of this many entries.
+    pub fn new(capacity: usize) -> Self {
         Self { entries: VecDeque::new(), capacity, next: 0 }
     }
 
@@ -57,8 +90,21 @@ impl DecisionLog {
         self.next
     }
 
+    /// Takes over what another log has beyond this one: for a copy that others read while the original's
+    /// owner goes on.
+    pub fn follow(&mut self, original: &DecisionLog) {
+        for entry in original.since(self.next) {
+            self.next = entry.sequence;
+            self.put(entry.clone());
+        }
+        self.next = original.next;
+    }
+
     pub(crate) fn push(&mut self, at: Duration, policy: u64, flow: Flow, decision: Decision) {
-        let sequence = self.next;
+        self.put(LogEntry { sequence: self.next, at, policy, flow, decision });
+    }
+
+    fn put(&mut self, entry: LogEntry) {
         self.next = self.next.wrapping_add(1);
         if self.capacity == 0 {
             return;
@@ -66,7 +112,7 @@ impl DecisionLog {
         if self.entries.len() >= self.capacity {
             self.entries.pop_front();
         }
-        self.entries.push_back(LogEntry { sequence, at, policy, flow, decision });
+        self.entries.push_back(entry);
     }
 }
 
@@ -74,7 +120,6 @@ impl DecisionLog {
 mod tests {
     use super::*;
     use crate::flow::Reason;
-    use crate::rule::Verdict;
 
     #[test]
     fn the_ring_keeps_the_last_and_tells_what_is_gone() {
@@ -92,6 +137,19 @@ mod tests {
         assert_eq!(
             log.since(4).map(ToString::to_string).collect::<Vec<_>>(),
             ["#4 4.000s policy 0: tcp 1.2.3.4:5: deny (no rule)"]
+        );
+        let mut copy = DecisionLog::new(2);
+        copy.follow(&log);
+        assert_eq!(copy.since(0).map(|e| e.sequence).collect::<Vec<_>>(), [3, 4]);
+        log.push(Duration::from_secs(9), 1, flow, Decision::new(Verdict::Allow, Reason::Rule(7)));
+        copy.follow(&log);
+        assert_eq!((copy.next_sequence(), copy.since(5).len()), (6, 1));
+        assert_eq!(
+            copy.since(5).map(LogEntry::to_json).collect::<Vec<_>>(),
+            [concat!(
+                r#"{"at_ms":9000,"destination":"1.2.3.4:5","policy":1,"protocol":"tcp","#,
+                r#""reason":"rule 7","rule":7,"sequence":5,"verdict":"allow"}"#
+            )]
         );
         let mut none = DecisionLog::new(0);
         none.push(Duration::ZERO, 0, flow, Decision::new(Verdict::Deny, Reason::NoRule));

@@ -10,6 +10,7 @@ use crate::floor::Floor;
 use crate::flow::{Decision, Flow, NameCheck, Reason};
 use crate::host::HostName;
 use crate::net::{Cidr, EmbeddedIpv4, embedded_v4, judged_address, judged_network, mask_v4, mask_v6};
+use crate::redirect::{RedirectBytes, RedirectHeader};
 use crate::rule::{PortRange, Protocol, Rule, Target, Verdict};
 
 /// The port of HTTPS, and of QUIC.
@@ -37,6 +38,7 @@ struct Compiled {
     dns: DnsConfig,
     limits: Limits,
     embedded: EmbeddedIpv4,
+    redirect: RedirectHeader,
 }
 
 /// What a rule says, without what it matches.
@@ -81,6 +83,7 @@ impl Policy {
             dns: config.dns,
             limits: config.limits,
             embedded: config.embedded_ipv4,
+            redirect: config.redirect_header,
         }))))
     }
 
@@ -103,6 +106,14 @@ impl Policy {
     /// The rules, in their order. None for [`unrestricted`](Self::unrestricted).
     pub fn rules(&self) -> &[Rule] {
         self.0.as_ref().map_or(&[], |compiled| &compiled.rules)
+    }
+
+    /// What a redirect's target is sent before anything of a flow with this destination. `None` if there is no
+    /// header for it; such a flow is not redirected.
+    pub fn redirect_header(&self, destination: SocketAddr) -> Option<RedirectBytes> {
+        let compiled = self.0.as_deref()?;
+        let judged = judged_address(destination.ip(), compiled.embedded);
+        compiled.redirect.bytes(SocketAddr::new(judged, destination.port()))
     }
 
     /// Where host names come from.
@@ -174,7 +185,7 @@ impl Compiled {
         let by_name = host.is_some();
         let mut decision = Decision { host, ..Decision::new(outcome.verdict, Reason::Rule(index)) };
         match (outcome.verdict, flow.protocol, port) {
-            (Verdict::Redirect(_), _, _) if judged.is_ipv6() => {
+            (Verdict::Redirect(_), _, _) if judged.is_ipv6() && self.redirect.magic_v6.is_none() => {
                 decision.verdict = Verdict::Deny;
                 decision.reason = Reason::RedirectNeedsIpv4(index);
             }
@@ -257,6 +268,10 @@ fn check_config(config: &PolicyConfig) -> Result<Floor, PolicyError> {
         if rate.is_some_and(|rate| rate.per_second == 0 || rate.burst == 0) {
             return Err(PolicyError::field(field, Problem::Range { min: 1, max: u64::MAX }));
         }
+    }
+    if config.redirect_header.magic_v6 == Some(config.redirect_header.magic) {
+        let problem = Problem::Expected { expected: "a number other than magic" };
+        return Err(PolicyError::field("redirect_header.magic_v6", problem));
     }
     let floor = config
         .floor

@@ -6,7 +6,7 @@ use crate::config::PolicyConfig;
 use crate::flow::{Decision, Flow, NameCheck, Reason};
 use crate::host::HostName;
 use crate::net::{Cidr, EmbeddedIpv4};
-use crate::rule::{Protocol, Rule, Target, Verdict};
+use crate::rule::{Protocol, Target, Verdict};
 
 /// Decides as [`Policy`](crate::Policy) does, slowly and by other means.
 #[derive(Debug)]
@@ -27,14 +27,14 @@ impl<'a> Reference<'a> {
         let in_floor = self.floor.iter().find(|n| views.iter().any(|(_, v)| n.contains(*v)));
         match in_floor {
             Some(network) => Decision::deny(Reason::Floor(*network)),
-            None => by_rules(&self.config.rules, flow, &views, pinned),
+            None => by_rules(self.config, flow, &views, pinned),
         }
     }
 }
 
 /// Reads rules until one matches.
-fn by_rules(rules: &[Rule], flow: &Flow, views: &[(bool, IpAddr)], pinned: &[HostName]) -> Decision {
-    for (index, rule) in rules.iter().enumerate() {
+fn by_rules(config: &PolicyConfig, flow: &Flow, views: &[(bool, IpAddr)], pinned: &[HostName]) -> Decision {
+    for (index, rule) in config.rules.iter().enumerate() {
         let port = flow.destination.port();
         if rule.protocol.is_some_and(|p| p != flow.protocol) || !rule.ports.contains(port) {
             continue;
@@ -53,7 +53,9 @@ fn by_rules(rules: &[Rule], flow: &Flow, views: &[(bool, IpAddr)], pinned: &[Hos
         };
         let by_name = host.is_some();
         let mut decision = Decision { host, ..Decision::new(rule.verdict, Reason::Rule(index)) };
-        if matches!(rule.verdict, Verdict::Redirect(_)) && !views.iter().any(|(own, v)| *own && v.is_ipv4()) {
+        let can_be_told =
+            config.redirect_header.magic_v6.is_some() || views.iter().any(|(own, v)| *own && v.is_ipv4());
+        if matches!(rule.verdict, Verdict::Redirect(_)) && !can_be_told {
             (decision.verdict, decision.reason) = (Verdict::Deny, Reason::RedirectNeedsIpv4(index));
         }
         if by_name && rule.verdict == Verdict::Allow {

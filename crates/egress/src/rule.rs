@@ -83,7 +83,7 @@ pub enum Verdict {
     /// It goes nowhere, and the guest is told that the connection was refused.
     Deny,
     /// It goes to this address instead. The peer there learns the original destination from
-    /// [`redirect_header`](crate::redirect_header).
+    /// [`RedirectHeader`](crate::RedirectHeader).
     Redirect(SocketAddrV4),
 }
 

@@ -6,8 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use purlin_egress::{
-    Cidr, EmbeddedIpv4, Floor, Flow, Policy, PolicyConfig, PortRange, Protocol, Rule, Target, Verdict,
-    reference::Reference, testing::Random,
+    Cidr, EmbeddedIpv4, Floor, Flow, Policy, PolicyConfig, PortRange, Protocol, RedirectHeader, Rule, Target,
+    Verdict, reference::Reference, testing::Random,
 };
 
 /// Flows tried in all.
@@ -103,7 +103,9 @@ impl Source {
         let networks = (0..self.below(3)).map(|_| self.network()).filter(|n| n.prefix_len() > 16).collect();
         let floor = Floor { loopback: self.one_in(3), private: self.one_in(3), networks };
         let embedded_ipv4 = self.pick([EmbeddedIpv4::AsIpv4, EmbeddedIpv4::AsIpv6]);
-        PolicyConfig { rules, floor, embedded_ipv4, ..PolicyConfig::default() }
+        let magic_v6 = self.pick([None, Some(6)]);
+        let redirect_header = RedirectHeader { magic: 4, magic_v6 };
+        PolicyConfig { rules, floor, embedded_ipv4, redirect_header, ..PolicyConfig::default() }
     }
 
     /// A flow to anywhere, or to the first or last address of a rule.

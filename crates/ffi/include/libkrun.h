@@ -223,6 +223,10 @@ int32_t krun_set_net_mac(uint32_t ctx_id, uint8_t *const c_mac);
 
 #define KRUN_TSI_HIJACK_INET (1 << 0)
 #define KRUN_TSI_HIJACK_UNIX (1 << 1)
+/* Extensions: programs of the guest that open an AF_TSI socket (family 46 to 48) get one, without the kernel taking over
+ * the sockets of all others. */
+#define KRUN_TSI_EXPLICIT_INET (1 << 2)
+#define KRUN_TSI_EXPLICIT_UNIX (1 << 3)
 
 /* By default there is a vsock device with KRUN_TSI_HIJACK_INET. After this call there is none, also not one that was
  * added before. */
@@ -245,6 +249,29 @@ int32_t krun_set_port_map(uint32_t ctx_id, const char *const port_map[]);
 
 /* Extension. Ports that the port map does not name are exposed as themselves, as libkrun 1.19.7 does it. */
 int32_t krun_set_expose_unmapped_ports(uint32_t ctx_id, bool enable);
+
+/* Extension. Where TCP and UDP of the guest may go through the vsock device: a policy in JSON, in which the first rule
+ * that matches decides and everything else is denied. Without one, everything is allowed. The fields, and more that are
+ * optional, are in purlin-egress' README:
+ *   {"rules":[{"prefix_len":8,"base":"10.0.0.0","port_range":[443,443],"verdict":"allow"},
+ *             {"prefix_len":0,"base":"0.0.0.0","verdict":"redirect","redirect_target":"127.0.0.1:15001"}]}
+ * What is denied gets ECONNREFUSED, and datagrams vanish. A redirected connection begins with 12 bytes, a redirected
+ * flow of datagrams with such a datagram: magic, original address, original port, two zero bytes, all big-endian. The
+ * magic is 0x50524c4e unless "redirect_header":{"magic":N} says otherwise.
+ * -EINVAL: the policy is none; krun_get_last_error() names the rule and the field. */
+int32_t krun_set_egress_policy(uint32_t ctx_id, const char *policy_json);
+
+/* Extension. The same for a machine that runs, from another thread than that in krun_start_enter(): takes effect as a
+ * whole, and resets open connections that the new policy does not let out, or not to the same place. -ENOENT: no such
+ * machine runs. -ENODEV: it has no vsock device. */
+int32_t krun_update_egress_policy(uint32_t ctx_id, const char *policy_json);
+
+/* Extension. What the policy of a running machine decided: one line of JSON for each decision, from number *next on,
+ * with the fields sequence, at_ms (since the machine was made), policy (0, one more for every update), protocol,
+ * destination, verdict, reason, and rule, target, host where there is one. Whole lines only, without a NUL; *next is the
+ * number to go on with. The last 1024 are kept. Returns the bytes written, 0 if there is nothing new. -ENOENT, -ENODEV:
+ * as above. -ENOSPC: not even one line fits. */
+int32_t krun_read_egress_log(uint32_t ctx_id, uint64_t *next, char *buffer, size_t size);
 
 /* --- Consoles ----------------------------------------------------------------------------------------------- */
 

@@ -40,9 +40,11 @@ pub use machine::{BuildError, DeviceInfo, DeviceRef};
 pub use purlin_devices::virtio as devices;
 /// Types of [`Vm::balloon`].
 pub use purlin_devices::virtio::balloon::{BalloonCounters, BalloonHandle, GuestMemoryStats};
+/// Types of [`TsiConfig::egress`]: policies, and what they decided.
+pub use purlin_egress as egress;
 /// What [`Vm::device_state`] gives.
 pub use purlin_snapshot::Section;
-/// Types of [`TsiConfig`]: flags, port maps, policies, limits.
+/// Types of [`TsiConfig`]: flags, port maps, limits; and [`EgressHandle`](tsi::shell::EgressHandle).
 pub use purlin_tsi as tsi;
 /// How the kernel of [`Kernel::Image`] is found in its file and entered.
 pub use purlin_vmm_core::boot::kernel::BootMethod;

@@ -1,7 +1,6 @@
 //! What a guest's sockets may do. Plain data.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::ops::BitOr;
 use std::time::Duration;
 
@@ -140,62 +139,6 @@ pub struct UnixPort {
     pub dial: Dial,
 }
 
-/// How a redirected connection tells its receiver where the guest wanted to go.
-///
-/// The header is the first thing on the connection, or a datagram of its own before the first of a flow. All
-/// fields are big-endian. For an IPv4 destination it has 12 bytes: magic, address, port, two zero bytes. For
-/// an IPv6 destination, if that is configured, 24: another magic, port, two zero bytes, address. An
-/// IPv4-mapped IPv6 destination counts as IPv4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RedirectHeader {
-    /// First four bytes for an IPv4 destination; agreed with the receiver.
-    pub magic: u32,
-    /// First four bytes for an IPv6 destination; must differ. Without it such connections are refused, and
-    /// such datagrams dropped.
-    pub magic_v6: Option<u32>,
-}
-
-/// Room for the longest redirect header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Preamble {
-    bytes: [u8; 24],
-    len: usize,
-}
-
-impl Preamble {
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-}
-
-impl RedirectHeader {
-    /// The header for a destination; `None` if it cannot be told.
-    pub fn preamble(&self, destination: SocketAddr) -> Option<Preamble> {
-        let port = destination.port().to_be_bytes();
-        let mut out = Vec::with_capacity(24);
-        match destination.ip().to_canonical() {
-            IpAddr::V4(ip) => {
-                out.extend_from_slice(&self.magic.to_be_bytes());
-                out.extend_from_slice(&ip.octets());
-                out.extend_from_slice(&port);
-                out.extend_from_slice(&[0; 2]);
-            }
-            IpAddr::V6(ip) => {
-                out.extend_from_slice(&self.magic_v6?.to_be_bytes());
-                out.extend_from_slice(&port);
-                out.extend_from_slice(&[0; 2]);
-                out.extend_from_slice(&ip.octets());
-            }
-        }
-        let mut bytes = [0; 24];
-        for (to, from) in bytes.iter_mut().zip(&out) {
-            *to = *from;
-        }
-        Some(Preamble { bytes, len: out.len() })
-    }
-}
-
 /// Everything the muxer is told before it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -214,8 +157,6 @@ pub struct MuxerConfig {
     /// Ask before connections and datagrams leave ([`Action::AskPolicy`](crate::Action::AskPolicy)). If
     /// not, everything is allowed.
     pub ask_policy: bool,
-    /// Header of redirected connections. Without it, redirecting is refusing.
-    pub redirect: Option<RedirectHeader>,
     /// How long a host client of a [`Dial::Host`] port is kept while the guest refuses it, because it may
     /// still be booting. Default 30 s.
     pub boot_grace: Duration,
@@ -235,7 +176,6 @@ impl Default for MuxerConfig {
             unix_ports: Vec::new(),
             unix_listen_roots: Vec::new(),
             ask_policy: false,
-            redirect: None,
             boot_grace: Duration::from_secs(30),
             first_port: 1 << 30,
             limits: Limits::default(),
@@ -265,12 +205,7 @@ impl MuxerConfig {
                 return Err(ConfigError::UnixPath(entry.port));
             }
         }
-        match self.redirect {
-            Some(RedirectHeader { magic, magic_v6: Some(v6) }) if magic == v6 => {
-                Err(ConfigError::Magic(magic))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -328,22 +263,6 @@ mod tests {
         assert_eq!(PortMap::only([]).unwrap().host_port(80), None);
         assert!(PortMap::only([(1, 2), (1, 3)]).is_err());
         assert!(PortMap::only([(1, 2), (3, 2)]).is_err());
-    }
-
-    #[test]
-    fn preambles() {
-        let header = RedirectHeader { magic: 0x0102_0304, magic_v6: None };
-        let v4 = header.preamble("10.1.2.3:443".parse().unwrap()).unwrap();
-        assert_eq!(v4.as_bytes(), [1, 2, 3, 4, 10, 1, 2, 3, 1, 0xbb, 0, 0]);
-        let mapped = header.preamble("[::ffff:10.1.2.3]:443".parse().unwrap()).unwrap();
-        assert_eq!(mapped, v4);
-        assert!(header.preamble("[2001:db8::1]:443".parse().unwrap()).is_none());
-        let header = RedirectHeader { magic: 1, magic_v6: Some(2) };
-        let v6 = header.preamble("[2001:db8::1]:443".parse().unwrap()).unwrap();
-        assert_eq!(
-            v6.as_bytes(),
-            [0, 0, 0, 2, 1, 0xbb, 0, 0, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
-        );
     }
 
     #[test]

@@ -7,13 +7,12 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use crate::config::Preamble;
-use crate::io::{SocketId, Verdict};
+use crate::io::{Preamble, SocketId, Verdict};
 use crate::timers::TimerKey;
 use crate::wire::{Family, SockAddr};
 
-/// Addresses remembered as having been sent to.
-const RECENT: usize = 64;
+/// Destinations remembered as having been sent to.
+const CONTACTS: usize = 64;
 
 /// Where the next datagram goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -52,6 +51,15 @@ pub(crate) enum Asking {
     Reconnect(SocketAddr),
 }
 
+impl Asking {
+    /// What is asked about.
+    pub fn destination(&self) -> SocketAddr {
+        match self {
+            Asking::Send(addr) | Asking::Reconnect(addr) | Asking::Connect { addr, .. } => *addr,
+        }
+    }
+}
+
 /// State of one datagram socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dgram {
@@ -73,7 +81,8 @@ pub(crate) struct Dgram {
     /// A connect on its way: whom to tell, and where to.
     pub connecting: Option<(Option<u32>, SockAddr)>,
     pub idle: Option<TimerKey>,
-    recent: VecDeque<IpAddr>,
+    /// Destinations that were let out under the policy in force and may answer, the last one at the back.
+    contacts: VecDeque<SocketAddr>,
 }
 
 impl Dgram {
@@ -90,7 +99,7 @@ impl Dgram {
             verdict: None,
             connecting: None,
             idle: None,
-            recent: VecDeque::new(),
+            contacts: VecDeque::new(),
         }
     }
 
@@ -99,22 +108,34 @@ impl Dgram {
         self.socket.into_iter().chain(self.redirected.iter().map(|r| r.socket))
     }
 
-    /// Remembers an address the guest sends to.
-    pub fn contacted(&mut self, ip: IpAddr) {
-        // The kernel takes the wildcard for the loopback address.
-        let ip = match ip.to_canonical() {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-            other => other,
-        };
-        if self.recent.back() == Some(&ip) {
+    /// Remembers a destination the guest sends to.
+    pub fn contacted(&mut self, destination: SocketAddr) {
+        if self.contacts.back() == Some(&destination) {
             return;
         }
-        self.recent.retain(|&known| known != ip);
-        if self.recent.len() >= RECENT {
-            self.recent.pop_front();
+        self.contacts.retain(|&known| known != destination);
+        if self.contacts.len() >= CONTACTS {
+            self.contacts.pop_front();
         }
-        self.recent.push_back(ip);
+        self.contacts.push_back(destination);
+    }
+
+    /// True if datagrams to there have been let out, directly.
+    pub fn has_contacted(&self, destination: SocketAddr) -> bool {
+        self.contacts.contains(&destination)
+    }
+
+    /// Destinations that were let out directly.
+    pub fn contacts(&self) -> impl Iterator<Item = SocketAddr> {
+        self.contacts.iter().copied()
+    }
+
+    /// A destination is not let out any more.
+    pub fn lose_contact(&mut self, destination: SocketAddr) {
+        self.contacts.retain(|&known| known != destination);
+        if self.destination == Route::Direct(destination.into()) {
+            self.destination = Route::None;
+        }
     }
 
     /// True if a datagram from there on the common socket is for the guest. It is told its last destination
@@ -125,7 +146,7 @@ impl Dgram {
             return true;
         }
         match from.and_then(SockAddr::inet) {
-            Some(addr) => self.recent.contains(&addr.ip().to_canonical()),
+            Some(addr) => self.contacts.iter().any(|known| reached(known.ip()) == addr.ip().to_canonical()),
             None => false,
         }
     }
@@ -151,6 +172,15 @@ impl Dgram {
     }
 }
 
+/// Where the kernel takes the wildcard to: the loopback address.
+fn reached(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,15 +190,15 @@ mod tests {
         let mut d = Dgram::new(Family::V4);
         let addr = |text: &str| SockAddr::Inet(text.parse().unwrap());
         assert!(!d.expects(Some(&addr("10.0.0.1:53"))));
-        d.contacted("10.0.0.1".parse().unwrap());
-        d.contacted("0.0.0.0".parse().unwrap());
+        d.contacted("10.0.0.1:53".parse().unwrap());
+        d.contacted("0.0.0.0:1".parse().unwrap());
         assert!(d.expects(Some(&addr("10.0.0.1:4000"))));
         assert!(d.expects(Some(&addr("[::ffff:10.0.0.1]:4000"))));
         assert!(d.expects(Some(&addr("127.0.0.1:9"))));
         assert!(!d.expects(Some(&addr("10.0.0.2:53"))));
         assert!(!d.expects(None));
-        for i in 0..RECENT as u8 {
-            d.contacted(IpAddr::from([10, 1, 0, i]));
+        for i in 0..CONTACTS as u8 {
+            d.contacted(([10, 1, 0, i], 53).into());
         }
         assert!(!d.expects(Some(&addr("10.0.0.1:53"))));
     }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::config::{Dial, MuxerConfig, PortMap, RedirectHeader, TsiFlags, UnixPort};
-use crate::io::{Action, Disposition, Flow, GrantKind, QueryId, ReadOutcome, SocketEvent, SocketId, Verdict};
+use crate::config::{Dial, MuxerConfig, PortMap, TsiFlags, UnixPort};
+use crate::io::{
+    Action, Disposition, Flow, GrantKind, Preamble, QueryId, ReadOutcome, SocketEvent, SocketId, Verdict,
+};
 use crate::muxer::Muxer;
 use crate::wire::{HEADER_LEN, Header, MAX_REQUEST, SockAddr, UnixAddr, kind, op};
 
@@ -97,7 +99,6 @@ impl Session {
             unix_ports: ports.into_iter().flatten().collect(),
             unix_listen_roots: vec![b"/run/".to_vec()],
             ask_policy: true,
-            redirect: Some(RedirectHeader { magic: 1, magic_v6: None }),
             ..MuxerConfig::default()
         };
         config.limits.sockets = 24;
@@ -222,17 +223,40 @@ impl Session {
                 self.act();
                 if let Some((id, _)) = self.queries.pop() {
                     let target = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
-                    let verdicts = [Verdict::Allow, Verdict::Allow, Verdict::Deny, Verdict::Redirect(target)];
-                    let index = input.below(4) as usize;
-                    self.muxer.handle_verdict(
-                        self.now,
-                        id,
-                        verdicts.get(index).copied().unwrap_or(Verdict::Deny),
-                    );
+                    let verdict = match (input.below(4), Preamble::new(b"where to")) {
+                        (0, _) => Verdict::Deny,
+                        (1, Some(header)) => Verdict::Redirect { target, header },
+                        _ => Verdict::Allow,
+                    };
+                    let through = self.muxer.handle_verdict(self.now, id, verdict);
+                    if through.is_some_and(|socket| self.ever.contains(&socket)) {
+                        fail("a stream that was let out has an old socket");
+                    }
                     self.act();
+                    if input.below(4) == 0 {
+                        self.replace_policy(input);
+                    }
                 }
             }
             _ => self.take_output(input),
+        }
+    }
+
+    /// A new policy that closes some of what is open.
+    fn replace_policy(&mut self, input: &mut Input<'_>) {
+        self.muxer.policy_changed();
+        let open = self.muxer.open_flows();
+        for flow in &open {
+            if flow.stream.is_some_and(|socket| !self.open.contains_key(&socket)) {
+                fail("an open flow without its socket");
+            }
+            if input.below(2) == 0 {
+                self.muxer.close_flow(flow.id);
+                self.act();
+                if self.muxer.open_flows().iter().any(|other| other.id == flow.id) {
+                    fail("a flow is open after it was closed");
+                }
+            }
         }
     }
 

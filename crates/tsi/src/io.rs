@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use crate::config::Preamble;
 use crate::slots::Id;
 use crate::wire::{Family, Header, REPLY_LEN, SockAddr};
 
@@ -29,7 +28,10 @@ impl SocketId {
 
 /// Names a question to the policy until it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct QueryId(pub(crate) Id);
+pub struct QueryId {
+    pub(crate) record: Id,
+    pub(crate) destination: SocketAddr,
+}
 
 /// A transport protocol, as policies tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,8 +58,69 @@ pub enum Verdict {
     Allow,
     /// `connect(2)` answers ECONNREFUSED; datagrams vanish.
     Deny,
-    /// It goes there instead, behind a [`RedirectHeader`](crate::RedirectHeader).
-    Redirect(SocketAddr),
+    /// It goes elsewhere. What comes first is for the receiver to learn where the guest wanted to go: the
+    /// first bytes of a connection, or a datagram of its own before the first of a destination.
+    Redirect {
+        /// Where to.
+        target: SocketAddr,
+        /// What comes first.
+        header: Preamble,
+    },
+}
+
+/// Longest [`Preamble`] in bytes.
+const PREAMBLE_MAX: usize = 32;
+
+/// Bytes that go before anything of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Preamble {
+    bytes: [u8; PREAMBLE_MAX],
+    len: usize,
+}
+
+impl Preamble {
+    /// These bytes; `None` for more than 32.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let mut copy = [0; PREAMBLE_MAX];
+        copy.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(Preamble { bytes: copy, len: bytes.len() })
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// Names a [`Flow`] that was let out, until it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FlowId {
+    pub(crate) record: Id,
+    pub(crate) part: FlowPart,
+}
+
+/// Which of a record's flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum FlowPart {
+    /// All there is to a stream.
+    Stream,
+    /// The peer a datagram socket is connected to.
+    Peer,
+    /// A destination of a datagram socket.
+    Destination(SocketAddr),
+}
+
+/// A [`Flow`] that was let out and has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenFlow {
+    /// Its name.
+    pub id: FlowId,
+    /// What it is.
+    pub flow: Flow,
+    /// Where it was redirected to, if it was.
+    pub target: Option<SocketAddr>,
+    /// Its socket, if it is a stream.
+    pub stream: Option<SocketId>,
 }
 
 /// What the owner of the sockets is to do. Actions are executed in order; each failure comes back as the

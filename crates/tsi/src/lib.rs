@@ -65,12 +65,10 @@ mod stream;
 mod timers;
 pub mod wire;
 
-pub use config::{
-    ConfigError, Dial, MuxerConfig, PortMap, Preamble, RedirectHeader, TsiFlags, UnixPort, Unmapped,
-};
+pub use config::{ConfigError, Dial, MuxerConfig, PortMap, TsiFlags, UnixPort, Unmapped};
 pub use io::{
-    Action, Disposition, Flow, Grant, GrantKind, Packet, Protocol, QueryId, ReadOutcome, SocketEvent,
-    SocketId, Stats, Verdict,
+    Action, Disposition, Flow, FlowId, Grant, GrantKind, OpenFlow, Packet, Preamble, Protocol, QueryId,
+    ReadOutcome, SocketEvent, SocketId, Stats, Verdict,
 };
 pub use limits::Limits;
 pub use muxer::{DgramState, ListenerState, Muxer, MuxerState, StateError, StreamState};

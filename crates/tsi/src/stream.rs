@@ -6,11 +6,11 @@
 //! both:      Open --SHUTDOWN(both) / RST / host error--> Dead
 //! ```
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::config::Preamble;
 use crate::credit::Credit;
-use crate::io::SocketId;
+use crate::io::{Preamble, SocketId};
 use crate::slots::Id;
 use crate::timers::TimerKey;
 use crate::wire::{SockAddr, shut};
@@ -85,6 +85,8 @@ pub(crate) struct Stream {
     pub update_queued: bool,
     /// For `getpeername(2)`.
     pub peer: Option<SockAddr>,
+    /// The policy let it out, to this target if it redirected it.
+    pub judged: Option<Option<SocketAddr>>,
 }
 
 impl Stream {
@@ -99,6 +101,7 @@ impl Stream {
             fin_due: false,
             update_queued: false,
             peer: None,
+            judged: None,
         }
     }
 

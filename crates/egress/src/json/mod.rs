@@ -9,7 +9,8 @@
 //!  "dns": {"resolvers": ["9.9.9.9"], "min_ttl": 60, "max_ttl": 3600, "local_answers": false},
 //!  "floor": {"loopback": true, "private": true, "networks": ["192.0.2.0/24"]},
 //!  "limits": {"connections": {"per_second": 50, "burst": 200}, "bytes": {"per_second": 1000000}},
-//!  "embedded_ipv4": true}
+//!  "embedded_ipv4": true,
+//!  "redirect_header": {"magic": 1347570766, "magic_v6": 1347570742}}
 //! ```
 //!
 //! A rule's fields:
@@ -25,7 +26,7 @@
 //! | `host` | string | extension; `name` or `*.suffix`, instead of `base` and `prefix_len` |
 //!
 //! The other fields of the policy are extensions too, and optional; the example shows all of them. Unknown
-//! fields are refused in a rule and inside `dns`, `floor` and `limits`, and ignored at the top. Numbers are
+//! fields are refused in a rule and inside the sections, and ignored at the top. Numbers are
 //! integers; nothing is rounded or cut. A resolver without a port means port 53; a rate without a burst
 //! allows one second's worth at once.
 
@@ -73,6 +74,7 @@ fn from_fields(mut fields: Fields) -> Result<PolicyConfig, PolicyError> {
     let dns = fields.optional("dns").map_err(at("dns"))?;
     let floor = fields.optional("floor").map_err(at("floor"))?;
     let limits = fields.optional("limits").map_err(at("limits"))?;
+    let header = fields.optional("redirect_header").map_err(at("redirect_header"))?;
     let embedded = fields.optional("embedded_ipv4").map_err(at("embedded_ipv4"))?;
     let embedded = embedded.map(|v| v.boolean()).transpose().map_err(at("embedded_ipv4"))?;
     Ok(PolicyConfig {
@@ -84,6 +86,7 @@ fn from_fields(mut fields: Fields) -> Result<PolicyConfig, PolicyError> {
             None | Some(true) => EmbeddedIpv4::AsIpv4,
             Some(false) => EmbeddedIpv4::AsIpv6,
         },
+        redirect_header: header.map(sections::redirect_header).transpose()?.unwrap_or_default(),
     })
 }
 

@@ -9,6 +9,7 @@ use crate::config::{DnsConfig, Limits, Rate};
 use crate::error::{PolicyError, Problem};
 use crate::floor::Floor;
 use crate::net::Cidr;
+use crate::redirect::RedirectHeader;
 
 /// Longest lifetime that may be asked for: one week, the most a resolver may keep (RFC 8767 §4).
 const MAX_TTL_SECONDS: u64 = 7 * 24 * 3600;
@@ -104,6 +105,18 @@ fn network(value: Value) -> Result<Cidr, Problem> {
         Cidr::new(base.parse().ok()?, len.parse().ok()?)
     });
     parsed.ok_or(expected)
+}
+
+pub(super) fn redirect_header(value: Value) -> Result<RedirectHeader, PolicyError> {
+    let mut section = Section::new("redirect_header", value)?;
+    let magic =
+        |value: Value| value.integer(0, u32::MAX.into()).map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+    let header = RedirectHeader {
+        magic: section.read("magic", magic)?.unwrap_or(RedirectHeader::default().magic),
+        magic_v6: section.read("magic_v6", magic)?,
+    };
+    section.finish()?;
+    Ok(header)
 }
 
 pub(super) fn limits(value: Value) -> Result<Limits, PolicyError> {

@@ -24,7 +24,7 @@ fn the_documented_example() {
             "dns":{"resolvers":["9.9.9.9","[2620:fe::fe]:5353"],"min_ttl":1,"max_ttl":2,"local_answers":true},
             "floor":{"loopback":true,"networks":["192.0.2.1/24"]},
             "limits":{"connections":{"per_second":5},"bytes":{"per_second":10,"burst":20}},
-            "embedded_ipv4":false, "comment":[{"anything":1.5}]}"#,
+            "embedded_ipv4":false, "redirect_header":{"magic":7,"magic_v6":8}, "comment":[{"anything":1.5}]}"#,
     )
     .unwrap();
     let net = |base: &str, len| Cidr::new(base.parse().unwrap(), len).unwrap();
@@ -47,6 +47,7 @@ fn the_documented_example() {
     assert_eq!(config.limits.connections.map(|r| (r.per_second, r.burst)), Some((5, 5)));
     assert_eq!(config.limits.bytes.map(|r| (r.per_second, r.burst)), Some((10, 20)));
     assert_eq!(config.embedded_ipv4, EmbeddedIpv4::AsIpv6);
+    assert_eq!(config.redirect_header, crate::RedirectHeader { magic: 7, magic_v6: Some(8) });
 }
 
 #[test]
@@ -175,6 +176,12 @@ fn faults_outside_the_rules_name_the_field() {
             "limits.bytes.burts: unknown field",
         ),
         (r#"{"rules":[],"embedded_ipv4":1}"#, "embedded_ipv4: expected true or false"),
+        (r#"{"rules":[],"redirect_header":2}"#, "redirect_header: expected an object"),
+        (
+            r#"{"rules":[],"redirect_header":{"magic":4294967296}}"#,
+            "redirect_header.magic: out of range 0..=4294967295",
+        ),
+        (r#"{"rules":[],"redirect_header":{"magik":4}}"#, "redirect_header.magik: unknown field"),
     ] {
         assert_eq!(error(json), expected, "{json}");
     }
@@ -202,4 +209,11 @@ fn text_that_is_not_a_json_policy() {
     assert!(matches!(PolicyConfig::from_json(&long), Err(PolicyError::TooLong { len }) if len == long.len()));
     let many = format!(r#"{{"rules":[{}0]}}"#, "0,".repeat(MAX_JSON_RULES));
     assert_eq!(error(&many), "rules: 65537 entries, 65536 are allowed");
+}
+
+#[test]
+fn redirect_headers_must_begin_differently() {
+    let json = br#"{"rules":[],"redirect_header":{"magic":4,"magic_v6":4}}"#;
+    let error = crate::Policy::from_json(json).unwrap_err().to_string();
+    assert_eq!(error, "redirect_header.magic_v6: expected a number other than magic");
 }

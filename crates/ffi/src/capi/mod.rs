@@ -10,6 +10,7 @@
 //!   ([`guard`]);
 //! - pointers are read by types that answer NULL and bad UTF-8 with `-EINVAL` ([`pointers`]);
 //! - arguments are checked first, in order, and the context is looked up last ([`table`]);
+//! - calls on a machine that runs find it by the id of its context ([`running`]);
 //! - nothing but `krun_create_ctx` (which loads libkrunfw) and `krun_start_enter` touches the host, unless
 //!   its documentation says so, and only `krun_start_enter` starts threads.
 
@@ -18,6 +19,7 @@ mod context;
 mod control;
 mod descriptors;
 mod disk;
+mod egress;
 mod exec;
 mod exit;
 mod features;

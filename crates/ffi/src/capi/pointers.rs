@@ -152,6 +152,80 @@ impl<T> COut<T> {
     }
 }
 
+/// A place with a value that is read and written.
+#[repr(transparent)]
+pub struct CInOut<T>(*mut T);
+
+impl<T: Copy> CInOut<T> {
+    #[cfg(any(test, feature = "test-utils"))]
+    pub(super) fn new(pointer: *mut T) -> Self {
+        CInOut(pointer)
+    }
+
+    /// The value; fails if there is no place.
+    pub(super) fn load(&self, name: &str) -> Result<T, Failure> {
+        if self.0.is_null() {
+            return Err(Failure::invalid(format!("{name}: NULL")));
+        }
+        // SAFETY: not NULL, so the caller promises an aligned, initialized `T` that nobody else uses now.
+        Ok(unsafe { self.0.read() })
+    }
+
+    /// Stores another; nothing happens for NULL.
+    pub(super) fn store(self, value: T) {
+        COut(self.0).store(value);
+    }
+}
+
+/// `char *` to room for text, with a length of its own.
+#[repr(transparent)]
+pub struct CBuffer(*mut u8);
+
+/// Writes into a [`CBuffer`], as far as it goes.
+pub(super) struct BufferWriter {
+    start: *mut u8,
+    size: usize,
+    written: usize,
+}
+
+impl CBuffer {
+    #[cfg(any(test, feature = "test-utils"))]
+    pub(super) fn new(pointer: *mut u8) -> Self {
+        CBuffer(pointer)
+    }
+
+    /// Fails if it is NULL.
+    pub(super) fn writer(self, name: &str, size: usize) -> Result<BufferWriter, Failure> {
+        if self.0.is_null() {
+            return Err(Failure::invalid(format!("{name}: NULL")));
+        }
+        // What a call can return.
+        let size = size.min(i32::MAX as usize);
+        Ok(BufferWriter { start: self.0, size, written: 0 })
+    }
+}
+
+impl BufferWriter {
+    /// Appends all of it, or nothing and gives false.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> bool {
+        if bytes.len() > self.size.saturating_sub(self.written) {
+            return false;
+        }
+        // SAFETY: `written` is at most `size`, and the caller promises `size` bytes there.
+        let to = unsafe { self.start.add(self.written) };
+        // SAFETY: `bytes.len()` bytes are left there, of which nobody else uses any now.
+        unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        self.written = self.written.saturating_add(bytes.len());
+        true
+    }
+
+    /// Bytes so far.
+    pub(super) fn written(&self) -> i32 {
+        // Below i32::MAX by construction.
+        i32::try_from(self.written).unwrap_or(i32::MAX)
+    }
+}
+
 /// A C99 `_Bool`: any value but 0 is true.
 pub(super) type CBool = u8;
 
@@ -210,6 +284,21 @@ mod tests {
         let null = COut::<i32>(ptr::null_mut());
         assert_eq!(null.check("out").unwrap_err().errno, libc::EINVAL);
         null.store(7);
+    }
+
+    #[test]
+    fn values_and_buffers() {
+        let mut value = 5_u64;
+        let place = CInOut(&mut value);
+        assert_eq!(place.load("next").unwrap(), 5);
+        place.store(6);
+        assert_eq!(value, 6);
+        assert_eq!(CInOut::<u64>(ptr::null_mut()).load("next").unwrap_err().errno, libc::EINVAL);
+        let mut bytes = [b'-'; 6];
+        let mut writer = CBuffer(bytes.as_mut_ptr()).writer("buffer", 5).unwrap();
+        assert!(writer.write(b"abc") && !writer.write(b"def") && writer.write(b"gh") && !writer.write(b"i"));
+        assert_eq!((writer.written(), &bytes), (5, b"abcgh-"));
+        assert!(CBuffer(ptr::null_mut()).writer("buffer", 5).is_err());
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub(super) fn insert(ctx_id: u32, vm: &Arc<Vm>) {
     lock().insert(ctx_id, Arc::clone(vm));
 }
 
-fn find(ctx_id: u32) -> Result<Arc<Vm>, Failure> {
+/// The machine started from this context.
+pub(super) fn find(ctx_id: u32) -> Result<Arc<Vm>, Failure> {
     let vm = lock().get(&ctx_id).cloned();
     vm.ok_or_else(|| Failure::new(libc::ENOENT, format!("no machine of context {ctx_id} runs")))
 }

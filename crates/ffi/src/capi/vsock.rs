@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use purlin_egress::Policy;
 use purlin_tsi::wire::TSI_PORT;
 use purlin_tsi::{PortMap, TsiFlags, Unmapped};
 
@@ -13,17 +14,16 @@ use super::pointers::{CBool, CText, CTextList};
 use super::table;
 use crate::config::{Network, TsiConfig, VmConfig, VsockPort};
 
-/// KRUN_TSI_HIJACK_INET, KRUN_TSI_HIJACK_UNIX.
-const TSI_FEATURES: u32 = 3;
-
 /// What the calls here asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct VsockCalls {
     device: Device,
     ports: BTreeMap<u32, VsockPort>,
     /// (host, guest); `None` is all.
     map: Option<Vec<(u16, u16)>>,
     expose_unmapped: bool,
+    /// See [`super::egress`].
+    pub egress: Policy,
 }
 
 /// Whether there is a device.
@@ -34,6 +34,18 @@ enum Device {
     Implicit,
     Disabled,
     Explicit(TsiFlags),
+}
+
+impl Default for VsockCalls {
+    fn default() -> Self {
+        VsockCalls {
+            device: Device::default(),
+            ports: BTreeMap::new(),
+            map: None,
+            expose_unmapped: false,
+            egress: Policy::unrestricted(),
+        }
+    }
 }
 
 impl VsockCalls {
@@ -53,7 +65,7 @@ impl VsockCalls {
                 },
             ),
         };
-        let network = Network::Tsi(TsiConfig::new().flags(flags).ports(map));
+        let network = Network::Tsi(TsiConfig::new().flags(flags).ports(map).egress(self.egress));
         Ok(self.ports.into_values().fold(config.network(network), VmConfig::vsock_port))
     }
 }
@@ -68,9 +80,8 @@ pub extern "C" fn krun_disable_implicit_vsock(ctx_id: u32) -> i32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn krun_add_vsock(ctx_id: u32, tsi_features: u32) -> i32 {
     done(|| {
-        let flags = TsiFlags::from_bits(tsi_features).filter(|_| tsi_features & !TSI_FEATURES == 0);
         let unknown = || Failure::invalid(format!("tsi_features: {tsi_features:#x} has unknown bits"));
-        let flags = flags.ok_or_else(unknown)?;
+        let flags = TsiFlags::from_bits(tsi_features).ok_or_else(unknown)?;
         table::with(ctx_id, |context| {
             let text = match context.vsock.device {
                 Device::Disabled => {

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use purlin_tsi::shell::{Policy, VsockConfig};
+use purlin_egress::Policy;
+use purlin_tsi::shell::VsockConfig;
 use purlin_tsi::wire::UnixAddr;
-use purlin_tsi::{Dial, Limits, MuxerConfig, PortMap, RedirectHeader, TsiFlags, UnixPort};
+use purlin_tsi::{Dial, Limits, MuxerConfig, PortMap, TsiFlags, UnixPort};
 
 use super::ConfigError;
 
@@ -29,8 +29,7 @@ pub enum Network {
 pub struct TsiConfig {
     flags: TsiFlags,
     ports: PortMap,
-    policy: Option<Arc<dyn Policy>>,
-    redirect: Option<RedirectHeader>,
+    egress: Policy,
     unix_listen_roots: Vec<PathBuf>,
     limits: Limits,
 }
@@ -40,8 +39,7 @@ impl Default for TsiConfig {
         TsiConfig {
             flags: TsiFlags::HIJACK_INET,
             ports: PortMap::all(),
-            policy: None,
-            redirect: None,
+            egress: Policy::unrestricted(),
             unix_listen_roots: Vec::new(),
             limits: Limits::default(),
         }
@@ -53,7 +51,7 @@ impl fmt::Debug for TsiConfig {
         f.debug_struct("TsiConfig")
             .field("flags", &self.flags)
             .field("ports", &self.ports)
-            .field("policy", &self.policy.as_ref().map(|_| ".."))
+            .field("rules", &self.egress.rules().len())
             .finish_non_exhaustive()
     }
 }
@@ -76,15 +74,10 @@ impl TsiConfig {
         self
     }
 
-    /// Decides what may leave. Default: everything.
-    pub fn policy(mut self, policy: Arc<dyn Policy>) -> Self {
-        self.policy = Some(policy);
-        self
-    }
-
-    /// Header of connections the policy redirects. Without it they are refused.
-    pub fn redirect_header(mut self, header: RedirectHeader) -> Self {
-        self.redirect = Some(header);
+    /// Decides where TCP and UDP may go. Default: everywhere. [`Vm::egress`](crate::Vm::egress) replaces it
+    /// while the machine runs.
+    pub fn egress(mut self, policy: Policy) -> Self {
+        self.egress = policy;
         self
     }
 
@@ -149,23 +142,22 @@ impl Network {
     /// The device for this network and these ports, if one is needed.
     pub(crate) fn vsock(&self, ports: &[VsockPort], boot_grace: Option<Duration>) -> Option<VsockConfig> {
         let mut muxer = MuxerConfig::default();
-        let mut policy = None;
+        let mut egress = Policy::unrestricted();
         match self {
             Network::None if ports.is_empty() => return None,
             Network::None => {}
             Network::Tsi(tsi) => {
                 muxer.tsi = tsi.flags;
                 muxer.port_map = tsi.ports.clone();
-                muxer.redirect = tsi.redirect;
                 muxer.limits = tsi.limits.clone();
                 muxer.unix_listen_roots = tsi.unix_listen_roots.iter().map(|dir| root(dir)).collect();
-                policy.clone_from(&tsi.policy);
+                egress.clone_from(&tsi.egress);
             }
         }
         muxer.unix_ports = ports.iter().filter_map(VsockPort::unix_port).collect();
         muxer.boot_grace = boot_grace.unwrap_or(muxer.boot_grace);
         let mut config = VsockConfig::new(muxer);
-        config.policy = policy;
+        config.egress = egress;
         Some(config)
     }
 }

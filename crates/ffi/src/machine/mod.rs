@@ -21,7 +21,7 @@ use purlin_devices::shell::EventLoop;
 use purlin_devices::virtio::balloon::{Balloon, BalloonConfig, BalloonHandle};
 use purlin_devices::virtio::console::PortHandle;
 use purlin_devices::virtio::rng::Rng;
-use purlin_tsi::shell::Vsock;
+use purlin_tsi::shell::{EgressHandle, Vsock};
 use purlin_vmm_core::kvm::{KvmVm, OnEnd, VcpuGroup};
 use purlin_vmm_core::memory::{MemoryLayout, SharedRam, alloc};
 
@@ -80,6 +80,8 @@ pub(crate) struct Assembled {
     pub control: PortHandle,
     /// The balloon, for the owner.
     pub balloon: BalloonHandle,
+    /// The policy of the vsock device, if there is one.
+    pub egress: Option<EgressHandle>,
 }
 
 impl Machine {
@@ -99,6 +101,7 @@ impl Machine {
         let plan = workload::plan(&config, &names)?;
         let vsock = config.network.vsock(&config.vsock_ports, config.vsock_boot_grace);
         let vsock = vsock.map(Vsock::new).transpose()?;
+        let egress = vsock.as_ref().map(Vsock::egress);
         let file_systems = shares::make(&config, plan.file(), &report)?;
         phases.end_of("devices made");
 
@@ -166,7 +169,7 @@ impl Machine {
             phases,
             _loop: device_loop,
         };
-        Ok(Assembled { machine, ends, control, balloon: balloon_handle })
+        Ok(Assembled { machine, ends, control, balloon: balloon_handle, egress })
     }
 
     /// Its counters, but for the time it runs, which its supervisor knows.

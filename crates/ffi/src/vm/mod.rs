@@ -22,6 +22,7 @@ use purlin_devices::virtio::VirtioDevice;
 use purlin_devices::virtio::balloon::BalloonHandle;
 use purlin_devices::virtio::console::{ConsoleHandle, Injector, PortHandle, WindowSize};
 use purlin_snapshot::Section;
+use purlin_tsi::shell::EgressHandle;
 use purlin_vmm_core::memory::GuestRam;
 
 pub use command::VmError;
@@ -60,6 +61,7 @@ pub struct Vm {
     ends: Mutex<HostEnds>,
     console: Option<ConsoleHandle>,
     injector: Option<Injector>,
+    egress: Option<EgressHandle>,
     terminals: Vec<Terminal>,
     devices: DeviceTable,
     ram: Weak<GuestRam>,
@@ -83,10 +85,12 @@ impl VmConfig {
         let stdio = stdio::occupy().map_err(BuildError::host("/dev/null"))?;
         let (events, receiver) = channel().map_err(BuildError::host("event descriptor"))?;
         let (vcpus, memory_mib) = (self.vcpus, self.memory_mib);
-        let Assembled { mut machine, ends, control, balloon } = Machine::assemble(self, hooks(&events))?;
+        let Assembled { mut machine, ends, control, balloon, egress } =
+            Machine::assemble(self, hooks(&events))?;
         Ok(Vm {
             console: machine.consoles.handle.clone(),
             injector: machine.consoles.injector.clone(),
+            egress,
             power_button: machine.power_button.clone(),
             terminals: std::mem::take(&mut machine.consoles.terminals),
             devices: machine.slots.table().clone(),
@@ -192,6 +196,12 @@ impl Vm {
     /// [`VmError::NotPaused`], or [`VmError::Save`] naming the device that holds something it cannot save.
     pub fn device_state(&self) -> Result<Vec<Section>, VmError> {
         self.ask(Command::SaveDevices)
+    }
+
+    /// Replaces the policy on where the guest may connect to, and reads what it decided; of any thread, before
+    /// the start, while the machine runs, and while it is paused. `None` for a machine without a vsock device.
+    pub fn egress(&self) -> Option<&EgressHandle> {
+        self.egress.as_ref()
     }
 
     /// Asks the guest to end: our init sends SIGTERM to the workload, SIGKILL after `grace`, and restarts; a guest

@@ -83,9 +83,9 @@ static void networks(int32_t ctx)
 static void sockets(int32_t ctx)
 {
 	FAILS(krun_add_vsock(NO_CTX, 0x10), EINVAL, "tsi_features");
-	FAILS(krun_add_vsock(NO_CTX, 4), EINVAL, "tsi_features");
+	FAILS(krun_add_vsock(NO_CTX, 0x1f), EINVAL, "tsi_features");
 	FAILS(krun_add_vsock(NO_CTX, UINT32_MAX), EINVAL, "tsi_features");
-	FAILS(krun_add_vsock(NO_CTX, 3), ENOENT, "context");
+	FAILS(krun_add_vsock(NO_CTX, 0xf), ENOENT, "context");
 	FAILS(krun_add_vsock(ctx, 0), EEXIST, "implicit");
 
 	CHECK(krun_add_vsock_port(ctx, 1, "/nowhere/x"), 0);
@@ -113,10 +113,26 @@ static void sockets(int32_t ctx)
 	CHECK(krun_set_expose_unmapped_ports(ctx, false), 0);
 	FAILS(krun_set_expose_unmapped_ports(NO_CTX, true), ENOENT, "context");
 
+	CHECK(krun_set_egress_policy(ctx, "{\"rules\":[]}"), 0);
+	FAILS(krun_set_egress_policy(NO_CTX, NULL), EINVAL, "policy_json");
+	FAILS(krun_set_egress_policy(NO_CTX, BAD_TEXT), EINVAL, "policy_json");
+	FAILS(krun_set_egress_policy(NO_CTX, "{"), EINVAL, "not a JSON policy");
+	FAILS(krun_set_egress_policy(NO_CTX, "{\"rules\":[{\"base\":\"::\",\"prefix_len\":129,\"verdict\":\"deny\"}]}"),
+	      EINVAL, "rule 0: prefix_len");
+	FAILS(krun_set_egress_policy(NO_CTX, "{\"rules\":[]}"), ENOENT, "context");
+	FAILS(krun_update_egress_policy(ctx, NULL), EINVAL, "policy_json");
+	FAILS(krun_update_egress_policy(ctx, "{\"rules\":[]}"), ENOENT, "no machine");
+	uint64_t next = 0;
+	char log[8];
+	FAILS(krun_read_egress_log(ctx, NULL, log, sizeof(log)), EINVAL, "next");
+	FAILS(krun_read_egress_log(ctx, &next, NULL, 0), EINVAL, "buffer");
+	FAILS(krun_read_egress_log(ctx, &next, log, sizeof(log)), ENOENT, "no machine");
+
 	FAILS(krun_disable_implicit_vsock(NO_CTX), ENOENT, "context");
 	CHECK(krun_disable_implicit_vsock(ctx), 0);
 	CHECK(krun_disable_implicit_vsock(ctx), 0);
-	CHECK(krun_add_vsock(ctx, KRUN_TSI_HIJACK_INET | KRUN_TSI_HIJACK_UNIX), 0);
+	CHECK(krun_add_vsock(ctx, KRUN_TSI_HIJACK_INET | KRUN_TSI_HIJACK_UNIX |
+				      KRUN_TSI_EXPLICIT_INET | KRUN_TSI_EXPLICIT_UNIX), 0);
 	FAILS(krun_add_vsock(ctx, 0), EEXIST, "already");
 	CHECK(krun_disable_implicit_vsock(ctx), 0);
 	FAILS(krun_add_vsock_port(ctx, 1, "/x"), ENODEV, "no vsock");

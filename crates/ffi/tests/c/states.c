@@ -81,6 +81,7 @@ static void sockets(int32_t ctx)
 	uint8_t mac[6] = { 2, 0, 0, 0, 0, 1 };
 	char tap[] = "tap0", path[] = "/socket";
 
+	CALL(krun_set_egress_policy, (ctx, "{\"rules\":[]}"));
 	CALL(krun_set_port_map, (ctx, LIST("80:80")));
 	CALL(krun_set_expose_unmapped_ports, (ctx, true));
 	CALL(krun_add_vsock_port, (ctx, 1, "/socket"));
@@ -121,6 +122,11 @@ static void workload(int32_t ctx)
 	CALL(krun_set_rlimits, (ctx, LIST("7=1:2")));
 	CALL(krun_set_report_guest_failure, (ctx, false));
 	/* No machine runs, which is the answer. */
+	uint64_t next = 0;
+	char log[100];
+
+	printf("krun_update_egress_policy %d\n", krun_update_egress_policy(ctx, "{\"rules\":[]}") == -ENOENT ? 0 : -1);
+	printf("krun_read_egress_log %d\n", krun_read_egress_log(ctx, &next, log, sizeof(log)) == -ENOENT ? 0 : -1);
 	printf("krun_send_ctrl_alt_del %d\n", krun_send_ctrl_alt_del(ctx) == -ENOENT ? 0 : -1);
 	printf("krun_get_shutdown_eventfd %d\n", krun_get_shutdown_eventfd(ctx) > 2 ? 0 : -1);
 }

@@ -95,6 +95,8 @@ fn in_c(kind: &str) -> &'static [&'static str] {
         "CMac" => &["uint8_t *const"],
         "COut<*const u8>" => &["const uint8_t **"],
         "COut<usize>" => &["size_t *"],
+        "CInOut<u64>" => &["uint64_t *"],
+        "CBuffer" => &["char *"],
         "*const c_void" => &["const void *"],
         "*const c_char" => &["const char *"],
         _ => &[],

@@ -3,11 +3,11 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use purlin::tsi::{Flow, PortMap, RedirectHeader, Verdict, shell::Policy};
+use purlin::egress::Policy;
+use purlin::tsi::PortMap;
 use purlin::{Exec, Network, TsiConfig, VmConfig, VsockPort};
 
 use crate::support::{LIMIT, collect, config, run, sh, wait};
@@ -175,19 +175,6 @@ fn names_are_looked_up_over_udp() {
     server.join().unwrap();
 }
 
-/// Denies 192.0.2.1, sends 192.0.2.2 elsewhere, allows the rest.
-struct Rules(std::net::SocketAddr);
-
-impl Policy for Rules {
-    fn decide(&self, flow: &Flow) -> Verdict {
-        match flow.destination.ip().to_string().as_str() {
-            "192.0.2.1" => Verdict::Deny,
-            "192.0.2.2" => Verdict::Redirect(self.0),
-            _ => Verdict::Allow,
-        }
-    }
-}
-
 #[test]
 #[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
 fn a_policy_denies_and_redirects() {
@@ -200,9 +187,13 @@ fn a_policy_denies_and_redirects() {
         peer.write_all(b"redirected\n").unwrap();
         got
     });
-    let policy = TsiConfig::new()
-        .policy(Arc::new(Rules(target)))
-        .redirect_header(RedirectHeader { magic: 0x5052_4c4e, magic_v6: None });
+    let rules = format!(
+        r#"{{"rules":[
+            {{"prefix_len":32,"base":"192.0.2.1","verdict":"deny"}},
+            {{"prefix_len":32,"base":"192.0.2.2","verdict":"redirect","redirect_target":"{target}"}},
+            {{"prefix_len":0,"base":"0.0.0.0","verdict":"allow"}}]}}"#
+    );
+    let policy = TsiConfig::new().egress(Policy::from_json(rules.as_bytes()).unwrap());
     let script = "nc 192.0.2.1 443 </dev/null 2>&1; echo $?; echo hi | nc 192.0.2.2 443";
     let done = run(tsi(sh(script), policy));
     assert!(done.stdout.contains("refused"), "{} {}", done.stdout, done.stderr);

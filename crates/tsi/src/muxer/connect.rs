@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::{Body, Key, Muxer, Owner, Record};
-use crate::config::{Dial, Preamble};
-use crate::io::{Action, Flow, Protocol, QueryId, Verdict};
+use crate::config::Dial;
+use crate::io::{Action, Flow, Preamble, Protocol, QueryId, SocketId, Verdict};
 use crate::slots::Id;
 use crate::stream::{Attempt, Origin, Phase, Stream, Tell};
 use crate::timers::Timer;
@@ -56,6 +56,7 @@ impl Muxer {
         };
         if let Some(stream) = self.stream_mut(id) {
             stream.peer = Some(addr.clone());
+            stream.judged = None;
             stream.phase = Phase::Connecting(Box::new(attempt));
         }
         match addr.inet() {
@@ -71,40 +72,46 @@ impl Muxer {
             self.start_attempt(id, own, None);
         } else if self.config.ask_policy {
             let flow = Flow { protocol: Protocol::Tcp, destination };
-            self.actions.push_back(Action::AskPolicy { id: QueryId(id), flow });
+            self.actions.push_back(Action::AskPolicy { id: QueryId { record: id, destination }, flow });
         } else {
             self.start_attempt(id, destination.into(), None);
         }
     }
 
-    /// The answer to [`Action::AskPolicy`].
-    pub fn handle_verdict(&mut self, now: Instant, id: QueryId, verdict: Verdict) {
-        match self.records.get(id.0).map(|r| &r.body) {
+    /// The answer to [`Action::AskPolicy`]. Gives the socket of a stream that is let out.
+    pub fn handle_verdict(&mut self, now: Instant, id: QueryId, verdict: Verdict) -> Option<SocketId> {
+        let QueryId { record, destination } = id;
+        match self.records.get(record).map(|r| &r.body) {
             Some(Body::Stream(stream)) => {
-                let Phase::Connecting(attempt) = &stream.phase else { return };
+                let Phase::Connecting(attempt) = &stream.phase else { return None };
                 let asked = stream.socket.is_none() && attempt.retry.is_none();
-                if let Some(destination) = attempt.target.inet().filter(|_| asked) {
-                    self.judged_stream(id.0, destination, verdict);
+                if !asked || attempt.target.inet() != Some(destination) {
+                    return None;
                 }
+                self.judged_stream(record, destination, verdict);
+                self.stream_mut(record)?.socket
             }
-            Some(Body::Dgram(_)) => self.judged_dgram(now, id.0, verdict),
-            _ => {}
+            Some(Body::Dgram(_)) => {
+                self.judged_dgram(now, record, destination, verdict);
+                None
+            }
+            _ => None,
         }
     }
 
     fn judged_stream(&mut self, id: Id, destination: SocketAddr, verdict: Verdict) {
-        match verdict {
-            Verdict::Allow => return self.start_attempt(id, destination.into(), None),
-            Verdict::Redirect(target) => {
-                let preamble = self.config.redirect.and_then(|header| header.preamble(destination));
-                if preamble.is_some() {
-                    return self.start_attempt(id, target.into(), preamble);
-                }
+        let (actual, target, preamble) = match verdict {
+            Verdict::Allow => (destination, None, None),
+            Verdict::Redirect { target, header } => (target, Some(target), Some(header)),
+            Verdict::Deny => {
+                self.stats.denied += 1;
+                return self.attempt_failed(id, errno::ECONNREFUSED);
             }
-            Verdict::Deny => {}
+        };
+        if let Some(stream) = self.stream_mut(id) {
+            stream.judged = Some(target);
         }
-        self.stats.denied += 1;
-        self.attempt_failed(id, errno::ECONNREFUSED);
+        self.start_attempt(id, actual.into(), preamble);
     }
 
     /// The host address of a listener of this guest, if the destination is one.
@@ -166,6 +173,12 @@ impl Muxer {
         attempt.retry = None;
         let (actual, preamble) = (attempt.actual.clone(), attempt.preamble);
         self.start_attempt(id, actual, preamble);
+    }
+
+    /// A connect that is on its way ends; whoever waits is told.
+    pub(super) fn give_up_connect(&mut self, id: Id, error: i32) {
+        self.drop_attempt(id);
+        self.attempt_failed(id, error);
     }
 
     /// There is no socket; whoever waits is told.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Muxer, Owner};
 use crate::dgram::{Asking, Redirected, Route};
-use crate::io::{Action, Disposition, Flow, Protocol, QueryId, SocketId, Verdict};
+use crate::io::{Action, Disposition, Flow, Preamble, Protocol, QueryId, SocketId, Verdict};
 use crate::slots::Id;
 use crate::timers::Timer;
 use crate::wire::{AddrError, SockAddr, control, errno};
@@ -49,24 +49,23 @@ impl Muxer {
         let ask = self.config.ask_policy;
         let Some(dgram) = self.dgram_mut(id) else { return };
         dgram.asking = Some(asking);
-        let known = dgram.verdict.filter(|(addr, g, _)| *addr == destination && *g == generation);
-        match known {
-            _ if !ask => self.judged_dgram(now, id, Verdict::Allow),
-            Some((_, _, verdict)) => self.judged_dgram(now, id, verdict),
+        let last = dgram.verdict.filter(|(addr, g, _)| *addr == destination && *g == generation);
+        // What a new policy does not let out has been taken from the contacts.
+        let known = dgram.has_contacted(destination).then_some(Verdict::Allow);
+        match known.or(last.map(|(_, _, verdict)| verdict)) {
+            _ if !ask => self.judged_dgram(now, id, destination, Verdict::Allow),
+            Some(verdict) => self.judged_dgram(now, id, destination, verdict),
             None => {
                 let flow = Flow { protocol: Protocol::Udp, destination };
-                self.actions.push_back(Action::AskPolicy { id: QueryId(id), flow });
+                self.actions.push_back(Action::AskPolicy { id: QueryId { record: id, destination }, flow });
             }
         }
     }
 
-    pub(super) fn judged_dgram(&mut self, now: Instant, id: Id, verdict: Verdict) {
+    pub(super) fn judged_dgram(&mut self, now: Instant, id: Id, destination: SocketAddr, verdict: Verdict) {
         let generation = self.policy_generation;
         let Some(dgram) = self.dgram_mut(id) else { return };
-        let Some(asking) = dgram.asking.take() else { return };
-        let destination = match asking {
-            Asking::Send(addr) | Asking::Reconnect(addr) | Asking::Connect { addr, .. } => addr,
-        };
+        let Some(asking) = dgram.asking.take_if(|asking| asking.destination() == destination) else { return };
         dgram.verdict = Some((destination, generation, verdict));
         match (verdict, asking) {
             (Verdict::Allow, Asking::Send(addr)) => self.route_directly(id, addr.into()),
@@ -74,7 +73,9 @@ impl Muxer {
                 self.connect_directly(id, Some(csocket), addr.into());
             }
             (Verdict::Allow, Asking::Reconnect(addr)) => self.connect_directly(id, None, addr.into()),
-            (Verdict::Redirect(target), asking) => self.redirect(now, id, asking, destination, target),
+            (Verdict::Redirect { target, header }, asking) => {
+                self.redirect(now, id, asking, destination, target, header);
+            }
             (Verdict::Deny, asking) => self.denied(asking),
         }
     }
@@ -107,7 +108,7 @@ impl Muxer {
         }
         let Some(dgram) = self.dgram_mut(id) else { return };
         if let Some(inet) = addr.inet() {
-            dgram.contacted(inet.ip());
+            dgram.contacted(inet);
         }
         dgram.destination = Route::Direct(addr);
     }
@@ -142,7 +143,7 @@ impl Muxer {
         if dgram.socket == Some(socket) {
             dgram.opened = true;
             if let Some(inet) = addr.inet() {
-                dgram.contacted(inet.ip());
+                dgram.contacted(inet);
             }
             dgram.peer = Route::Direct(addr.clone());
         } else {
@@ -170,9 +171,15 @@ impl Muxer {
     }
 
     /// Sends to `target` what the guest sends to `original`, on a socket of its own.
-    fn redirect(&mut self, now: Instant, id: Id, asking: Asking, original: SocketAddr, target: SocketAddr) {
-        let preamble = self.config.redirect.and_then(|header| header.preamble(original));
-        let Some(preamble) = preamble else { return self.denied(asking) };
+    fn redirect(
+        &mut self,
+        now: Instant,
+        id: Id,
+        asking: Asking,
+        original: SocketAddr,
+        target: SocketAddr,
+        preamble: Preamble,
+    ) {
         let Some(dgram) = self.dgram_mut(id) else { return };
         let known = dgram.find(original).map(|r| (r.socket, r.target));
         let socket = match known {

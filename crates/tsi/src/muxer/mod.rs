@@ -12,6 +12,7 @@ mod connect;
 mod control;
 mod data;
 mod dgrams;
+mod flows;
 mod lifetime;
 mod listen;
 mod packets;
@@ -172,11 +173,6 @@ impl Muxer {
     /// Bytes from the guest that host sockets have not taken.
     pub fn buffered(&self) -> u64 {
         self.buffered
-    }
-
-    /// Verdicts given so far are not used again.
-    pub fn policy_changed(&mut self) {
-        self.policy_generation = self.policy_generation.wrapping_add(1);
     }
 
     /// The next thing to do with host sockets.

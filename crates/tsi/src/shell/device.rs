@@ -12,20 +12,22 @@ use purlin_devices::virtio::{
     ActivateContext, ActivateError, Busy, DeviceType, IoCounters, IoCounts, ResetProgress, RestoreError,
     SaveError, VirtioDevice, restore_queues, save_queues,
 };
+use purlin_egress::Policy;
 use purlin_snapshot::{Section, SectionId, Writer};
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::QueueT;
 
+use super::egress::{EgressHandle, Shared};
 use super::events::{EventRing, ResetNews};
+use super::gate::Gate;
 use super::host::Host;
-use super::policy::Policy;
 use super::rx::RxRing;
 use super::sockets::Sockets;
 use super::state;
 use super::tx::TxRing;
-use super::worker::VsockWorker;
+use super::worker::{POLICY_TOKEN, VsockWorker};
 use crate::config::{ConfigError, Dial, MuxerConfig};
 use crate::muxer::Muxer;
 use crate::wire::UnixAddr;
@@ -41,17 +43,17 @@ const FD_RESERVE: u64 = 128;
 
 /// What the device is made of.
 pub struct VsockConfig {
-    /// Sockets and ports. `ask_policy` is set by the device if there is a policy, `first_port` always, and
-    /// `limits.sockets` is lowered to what the process may open.
+    /// Sockets and ports. `ask_policy` and `first_port` are set by the device, and `limits.sockets` is
+    /// lowered to what the process may open.
     pub muxer: MuxerConfig,
-    /// Decides what may leave. Default: everything.
-    pub policy: Option<Arc<dyn Policy>>,
+    /// Decides what may leave. Default: everything. [`Vsock::egress`] replaces it while the device runs.
+    pub egress: Policy,
 }
 
 impl VsockConfig {
-    /// These sockets and ports, and no policy.
+    /// These sockets and ports, and nothing is forbidden.
     pub fn new(muxer: MuxerConfig) -> Self {
-        VsockConfig { muxer, policy: None }
+        VsockConfig { muxer, egress: Policy::unrestricted() }
     }
 }
 
@@ -82,6 +84,7 @@ pub struct Vsock {
     cid: u64,
     features: u64,
     counters: Arc<IoCounters>,
+    egress: EgressHandle,
     /// The host side, while no driver is there.
     host: Option<Host>,
     // The slot goes before the loop it sends to.
@@ -97,13 +100,16 @@ impl Vsock {
     ///
     /// [`VsockError`]: everything that can be wrong with the configuration is found here.
     pub fn new(config: VsockConfig) -> Result<Self, VsockError> {
-        let VsockConfig { mut muxer, policy } = config;
-        muxer.ask_policy = policy.is_some();
+        let VsockConfig { mut muxer, egress } = config;
+        muxer.ask_policy = true;
         muxer.first_port = random();
         muxer.limits.sockets = muxer.limits.sockets.min(spare_descriptors());
         let cid = muxer.cid;
         let ports = muxer.unix_ports.clone();
-        let mut host = Host::new(Muxer::new(muxer)?, Sockets::new()?, policy);
+        let shared = Arc::new(Shared::new(egress.clone())?);
+        let gate = Gate::new(egress, Arc::clone(&shared));
+        let mut host = Host::new(Muxer::new(muxer)?, Sockets::new()?, gate);
+        host.sockets.watch(shared.wake_fd(), POLICY_TOKEN)?;
         host.act(Instant::now());
         // Listeners are opened in the order of the ports.
         if let Some((socket, error)) = host.refused.pop_front() {
@@ -114,7 +120,20 @@ impl Vsock {
         }
         let thread = EventLoop::spawn("purlin-vsock")?;
         let slot = WorkerSlot::new(thread.handle());
-        Ok(Vsock { cid, features: 0, counters: Arc::default(), host: Some(host), slot, _thread: thread })
+        Ok(Vsock {
+            cid,
+            features: 0,
+            counters: Arc::default(),
+            egress: EgressHandle::new(shared),
+            host: Some(host),
+            slot,
+            _thread: thread,
+        })
+    }
+
+    /// The policy, for whoever replaces it or reads what it decided.
+    pub fn egress(&self) -> EgressHandle {
+        self.egress.clone()
     }
 
     /// Makes a worker of a driver's queues and the host side, which is given back if that fails.

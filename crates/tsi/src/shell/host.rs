@@ -1,39 +1,43 @@
 //! The muxer and its sockets: actions are executed, events are passed on.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::io::Errno;
 use vmm_sys_util::epoll::EventSet;
 
-use super::policy::Policy;
+use super::gate::Gate;
 use super::sockets::{Begun, Kind, Sockets};
-use crate::io::{Action, SocketEvent, SocketId, Verdict};
+use crate::io::{Action, SocketEvent, SocketId};
 use crate::muxer::Muxer;
 
 /// Everything of the device that outlives the driver.
 pub(super) struct Host {
     pub muxer: Muxer,
     pub sockets: Sockets,
-    policy: Option<Arc<dyn Policy>>,
-    policy_generation: u64,
+    pub gate: Gate,
+    /// Sockets that wait for the limit on bytes.
+    pub parked: VecDeque<SocketId>,
+    /// Where bytes are looked at that a guest must not change meanwhile.
+    pub scratch: Vec<u8>,
     /// Errors of listeners of mapped ports, while they are opened.
     pub refused: VecDeque<(SocketId, i32)>,
 }
 
 impl Host {
-    pub fn new(muxer: Muxer, sockets: Sockets, policy: Option<Arc<dyn Policy>>) -> Self {
-        let policy_generation = policy.as_ref().map_or(0, |p| p.generation());
-        Host { muxer, sockets, policy, policy_generation, refused: VecDeque::new() }
+    pub fn new(muxer: Muxer, sockets: Sockets, gate: Gate) -> Self {
+        let (parked, refused) = (VecDeque::new(), VecDeque::new());
+        Host { muxer, sockets, gate, parked, scratch: Vec::new(), refused }
     }
 
-    /// Notices a policy that was replaced.
-    pub fn check_policy(&mut self) {
-        let generation = self.policy.as_ref().map_or(0, |p| p.generation());
-        if generation != self.policy_generation {
-            self.policy_generation = generation;
-            self.muxer.policy_changed();
+    /// Goes over to a policy that was put in place of the one before.
+    pub fn check_policy(&mut self, now: Instant) {
+        if !self.gate.is_stale() {
+            return;
+        }
+        self.muxer.policy_changed();
+        for flow in self.gate.adopt(now, &self.muxer.open_flows()) {
+            self.muxer.close_flow(flow);
         }
     }
 
@@ -47,7 +51,11 @@ impl Host {
     fn execute(&mut self, now: Instant, action: Action) {
         match action {
             Action::Connect { socket, addr } => {
-                let event = match self.sockets.connect(socket, &addr) {
+                let begun = self.sockets.connect(socket, &addr);
+                if let Some(sock) = self.sockets.get(socket) {
+                    (sock.held, sock.tapped) = (self.gate.holds(socket), self.gate.taps(socket));
+                }
+                let event = match begun {
                     Ok(Begun::Done) => SocketEvent::Connected,
                     Ok(Begun::InProgress) => return,
                     Err(e) => self.failed(socket, e),
@@ -83,7 +91,10 @@ impl Host {
             Action::ConnectDatagram { socket, addr } => {
                 let is_new = self.sockets.get(socket).is_none();
                 let event = match self.sockets.connect_datagram(socket, &addr) {
-                    Ok(()) => SocketEvent::Connected,
+                    Ok(()) => {
+                        self.tap_datagrams(socket, &addr);
+                        SocketEvent::Connected
+                    }
                     Err(e) if is_new => self.failed(socket, e),
                     Err(e) => SocketEvent::Refused(e.raw_os_error()),
                 };
@@ -95,11 +106,18 @@ impl Host {
                 }
             }
             Action::ShutdownWrite { socket } => self.sockets.shutdown_write(socket),
-            Action::Close { socket, abort } => self.sockets.close(socket, abort),
+            Action::Close { socket, abort } => {
+                self.sockets.close(socket, abort);
+                self.gate.closed(socket);
+            }
             Action::AskPolicy { id, flow } => {
-                // Without a policy nothing is asked.
-                let verdict = self.policy.as_ref().map_or(Verdict::Deny, |policy| policy.decide(&flow));
-                self.muxer.handle_verdict(now, id, verdict);
+                // Whoever replaced the policy was promised that this is judged by the new one.
+                self.check_policy(now);
+                let (verdict, passed) = self.gate.decide(now, &flow);
+                let through = self.muxer.handle_verdict(now, id, verdict);
+                if let (Some(socket), Some(passed)) = (through, passed) {
+                    self.gate.opened(socket, passed);
+                }
             }
         }
     }
@@ -107,6 +125,7 @@ impl Host {
     /// What may have been made of the socket goes away.
     fn failed(&mut self, socket: SocketId, error: Errno) -> SocketEvent {
         self.sockets.close(socket, true);
+        self.gate.closed(socket);
         SocketEvent::Refused(error.raw_os_error())
     }
 
@@ -118,7 +137,10 @@ impl Host {
                 let Some(outcome) = self.sockets.connect_outcome(socket, flags) else { return };
                 let event = match outcome {
                     Ok(()) => SocketEvent::Connected,
-                    Err(e) => SocketEvent::Refused(e),
+                    Err(e) => {
+                        self.gate.closed(socket);
+                        SocketEvent::Refused(e)
+                    }
                 };
                 self.muxer.handle_socket(now, socket, event);
                 self.act(now);
@@ -151,16 +173,6 @@ impl Host {
         } else if flags.intersects(ends | EventSet::IN | EventSet::PRIORITY) {
             self.muxer.handle_socket(now, socket, SocketEvent::Readable);
         }
-    }
-
-    fn flush(&mut self, now: Instant, socket: SocketId) {
-        let event = match self.sockets.flush(socket) {
-            Ok(0) => return,
-            // A window is far below 4 GiB.
-            Ok(n) => SocketEvent::Written(n as u32),
-            Err(_) => SocketEvent::WriteFailed,
-        };
-        self.muxer.handle_socket(now, socket, event);
     }
 
     /// Ends everything but the listeners of mapped ports.

@@ -8,20 +8,26 @@
 //! # Files
 //!
 //! `sys` has the unsafe calls. `addr` and `sockets` make and use host sockets, `outbuf` holds what they did not
-//! take; `rx` and `tx` are the two rings, `events` the third; `worker` is the thread's loop, `device` the virtio
+//! take; `gate` is the egress policy of the device's thread, `egress` the way to it for others, `traffic` what
+//! passes it; `host` joins sockets, policy and muxer; `rx` and `tx` are the two rings, `inbound` and `outbound` the
+//! ways between them and sockets, `events` is the third ring; `worker` is the thread's loop, `device` the virtio
 //! device, `state` its saved form.
 
 mod addr;
 mod device;
+mod egress;
 mod events;
+mod gate;
 mod host;
+mod inbound;
+mod outbound;
 mod outbuf;
-mod policy;
 mod rx;
 mod sockets;
 mod state;
 #[allow(unsafe_code)]
 mod sys;
+mod traffic;
 mod tx;
 mod worker;
 
@@ -29,4 +35,4 @@ mod worker;
 mod tests;
 
 pub use device::{Vsock, VsockConfig, VsockError};
-pub use policy::Policy;
+pub use egress::EgressHandle;

@@ -21,6 +21,13 @@ impl OutBuf {
         self.bytes.get(self.start..).unwrap_or_default()
     }
 
+    /// The same, with at most `limit` bytes of stream data.
+    pub fn pending_within(&self, limit: usize) -> &[u8] {
+        let pending = self.pending();
+        let len = self.uncounted.saturating_add(limit).min(pending.len());
+        pending.get(..len).unwrap_or_default()
+    }
+
     /// Appends bytes that are not counted; only before any other.
     pub fn push_preamble(&mut self, bytes: &[u8]) {
         self.uncounted += bytes.len();
@@ -72,6 +79,7 @@ mod tests {
             .unwrap();
         }
         assert_eq!(out.pending(), b"headabcdefgh");
+        assert_eq!((out.pending_within(0), out.pending_within(3)), (&b"head"[..], &b"headabc"[..]));
         assert_eq!((out.advance(2), out.advance(3), out.advance(4)), (0, 1, 4));
         assert_eq!(out.pending(), b"fgh");
         out.push_with(1, |to| {

@@ -16,8 +16,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use super::addr;
 use super::outbuf::OutBuf;
 use super::sys::{self, IoVecs};
-use crate::config::Preamble;
-use crate::io::SocketId;
+use crate::io::{Preamble, SocketId};
 use crate::wire::{Family, SockAddr};
 
 const NEW: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
@@ -37,7 +36,15 @@ pub(super) struct Sock {
     pub id: SocketId,
     fd: OwnedFd,
     pub kind: Kind,
-    unix: bool,
+    pub unix: bool,
+    /// Nothing is written before its first bytes have been looked at.
+    pub held: bool,
+    /// What comes from it is looked at.
+    pub tapped: bool,
+    /// Waits for the limit on bytes, to be read.
+    pub parked_read: bool,
+    /// The same, to be written.
+    pub parked_write: bool,
     /// An event said that this is about the end, or out of the ordinary: read until there is nothing.
     pub to_the_end: bool,
     waits_writable: bool,
@@ -122,6 +129,10 @@ impl Sockets {
             fd,
             kind,
             unix,
+            held: false,
+            tapped: false,
+            parked_read: false,
+            parked_write: false,
             to_the_end: false,
             waits_writable,
             out: OutBuf::default(),
@@ -247,15 +258,20 @@ impl Sockets {
     pub fn preamble(&mut self, id: SocketId, bytes: &Preamble) -> bool {
         let Some(sock) = self.get(id) else { return false };
         sock.out.push_preamble(bytes.as_bytes());
-        self.flush(id).is_err()
+        self.flush(id, 0).is_err()
     }
 
-    /// Writes what is kept. How many bytes of stream data got away.
-    pub fn flush(&mut self, id: SocketId) -> io::Result<usize> {
+    /// Writes what is kept, at most `limit` bytes of it besides a preamble. How many bytes of stream data got
+    /// away.
+    pub fn flush(&mut self, id: SocketId, limit: usize) -> io::Result<usize> {
         let Some(sock) = self.get(id) else { return Ok(0) };
         let mut counted = 0;
-        while !sock.out.is_empty() {
-            match net::send(&sock.fd, sock.out.pending(), net::SendFlags::NOSIGNAL) {
+        loop {
+            let bytes = sock.out.pending_within(limit - counted);
+            if bytes.is_empty() {
+                break;
+            }
+            match net::send(&sock.fd, bytes, net::SendFlags::NOSIGNAL) {
                 Ok(n) => counted += sock.out.advance(n),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
@@ -268,16 +284,24 @@ impl Sockets {
         Ok(counted)
     }
 
-    /// Writes stream data, as much as the socket takes. 0 if older bytes wait.
+    /// Writes stream data, as much as the socket takes and at most `limit` bytes. 0 if older bytes wait.
     pub fn write(
         &mut self,
         id: SocketId,
         vecs: &mut IoVecs,
         slices: &[VolatileSlice<'_>],
+        limit: usize,
     ) -> io::Result<usize> {
         let Some(sock) = self.get(id).filter(|s| s.out.is_empty()) else { return Ok(0) };
         let mut total = 0;
-        let mut rest = slices;
+        let shortened;
+        let mut rest = match sys::shorten(slices, limit) {
+            None => slices,
+            Some(short) => {
+                shortened = short;
+                &shortened
+            }
+        };
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(sys::MAX_PIECES));
             let wanted: usize = now.iter().map(|s| s.len()).sum();

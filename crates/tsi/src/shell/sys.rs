@@ -32,6 +32,21 @@ impl IoVecs {
     }
 }
 
+/// The first `limit` bytes of `slices`, if they hold more.
+pub(super) fn shorten<'m>(slices: &[VolatileSlice<'m>], limit: usize) -> Option<Vec<VolatileSlice<'m>>> {
+    let mut left = limit;
+    if slices.iter().map(|s| s.len()).sum::<usize>() <= left {
+        return None;
+    }
+    let mut short = Vec::with_capacity(slices.len());
+    for slice in slices {
+        let len = slice.len().min(left);
+        left -= len;
+        short.extend(slice.subslice(0, len).ok().filter(|s| !s.is_empty()));
+    }
+    Some(short)
+}
+
 fn check(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }

@@ -5,6 +5,7 @@ use std::ptr;
 use super::super::console::*;
 use super::super::control::*;
 use super::super::disk::*;
+use super::super::egress::*;
 use super::super::exec::*;
 use super::super::exit::*;
 use super::super::features::*;
@@ -16,6 +17,7 @@ use super::super::lifecycle::*;
 use super::super::logger::*;
 use super::super::machine::*;
 use super::super::net::*;
+use super::super::pointers::{CBuffer, CInOut};
 use super::super::running::*;
 use super::super::serial::*;
 use super::super::shutdown::*;
@@ -44,6 +46,13 @@ const SPECIAL: &[(&str, Call)] = &[
     ("krun_get_default_init", |v| {
         let (data, len) = v.places();
         krun_get_default_init(data, len)
+    }),
+    ("krun_read_egress_log", |v| {
+        let (ctx, mut next, mut buffer) = (v.ctx(), v.number(), [0; 64]);
+        let size = v.small() % buffer.len();
+        let next = if v.small() < 32 { ptr::null_mut() } else { &raw mut next };
+        let buffer = if v.small() < 32 { ptr::null_mut() } else { buffer.as_mut_ptr() };
+        krun_read_egress_log(ctx, CInOut::new(next), CBuffer::new(buffer), size)
     }),
     ("krun_start_enter", |v| krun_start_enter(v.unstartable())),
     ("krun_start_enter", |v| krun_start_enter(v.u32() | 0x4000_0000)),
@@ -123,6 +132,8 @@ const PLAIN: &[(&str, Call)] = calls! {
     krun_send_ctrl_alt_del(v.ctx()) with v;
     krun_set_control_socket(v.ctx(), v.text()) with v;
     krun_set_report_guest_failure(v.ctx(), v.u32() as u8) with v;
+    krun_set_egress_policy(v.ctx(), v.text()) with v;
+    krun_update_egress_policy(v.ctx(), v.text()) with v;
 };
 
 /// How many there are.

@@ -15,7 +15,7 @@ const MAX_TEXT: usize = 64;
 /// Texts of a list from the input.
 const MAX_LIST: usize = 8;
 
-const TEXTS: [&[u8]; 18] = [
+const TEXTS: [&[u8]; 20] = [
     b"",
     b"/",
     b"a",
@@ -34,6 +34,8 @@ const TEXTS: [&[u8]; 18] = [
     b"\xff\xfe",
     b"a\xc3",
     b"\n\t\"\\",
+    b"{\"rules\":[]}",
+    b"{\"rules\":[{\"base\":\"::\",\"prefix_len\":0,\"verdict\":\"allow\"}]}",
 ];
 const NUMBERS: [u64; 12] =
     [0, 1, 2, 3, 620, 0x7f, 0xff, 0x4c83, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, u64::MAX];
@@ -68,7 +70,7 @@ impl<'a> Values<'a> {
         Some(*first)
     }
 
-    fn small(&mut self) -> usize {
+    pub fn small(&mut self) -> usize {
         self.byte().unwrap_or_default().into()
     }
 

@@ -3,6 +3,7 @@
 #![expect(unused_must_use, reason = "packets without payload need nothing done")]
 
 mod life;
+mod policy;
 mod requests;
 mod streams;
 

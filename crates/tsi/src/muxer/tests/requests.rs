@@ -1,7 +1,5 @@
 use super::*;
-use crate::config::{PortMap, RedirectHeader};
-use crate::io::{Protocol, Verdict};
-use crate::wire::errno;
+use crate::config::PortMap;
 
 #[test]
 fn every_request_that_waits_gets_one_answer() {
@@ -161,7 +159,7 @@ fn listening() {
 }
 
 /// A listener with its host socket.
-fn listening_on(b: &mut Bench, port: u32, backlog: u32, addr: &str) -> SocketId {
+pub fn listening_on(b: &mut Bench, port: u32, backlog: u32, addr: &str) -> SocketId {
     b.create(port, 2, 1);
     b.listen(port, backlog, addr);
     let Action::Listen { socket, addr, .. } = b.action() else { panic!() };
@@ -233,107 +231,6 @@ fn no_descriptors_for_a_connection_means_a_pause() {
     assert!(b.actions().is_empty());
     b.pass(Duration::from_millis(200));
     assert!(matches!(b.action(), Action::Accept { .. }));
-}
-
-#[test]
-fn the_guests_own_listeners_are_found_past_the_policy() {
-    let mut b = Bench::with(|c| {
-        c.ask_policy = true;
-        c.port_map = PortMap::only([(18000, 8000)]).unwrap();
-    });
-    listening_on(&mut b, 6000, 5, "0.0.0.0:8000");
-    b.create(GP, 2, 1);
-    b.connect("127.0.0.1:8000");
-    let Action::Connect { addr, .. } = b.action() else { panic!() };
-    assert_eq!(addr.inet().unwrap().to_string(), "127.0.0.1:18000");
-}
-
-#[test]
-fn verdicts_on_streams() {
-    let magic = RedirectHeader { magic: 7, magic_v6: None };
-    let ask = |family: u16, addr: &str| {
-        let mut b = Bench::with(|c| {
-            c.ask_policy = true;
-            c.redirect = Some(magic);
-        });
-        b.create(GP, family, 1);
-        b.connect(addr);
-        let Action::AskPolicy { id, flow } = b.action() else { panic!() };
-        assert_eq!((flow.protocol, flow.destination.to_string().as_str()), (Protocol::Tcp, addr));
-        (b, id)
-    };
-    let (mut b, id) = ask(2, "192.0.2.1:443");
-    b.muxer.handle_verdict(b.now, id, Verdict::Deny);
-    assert!(b.actions().is_empty());
-    assert_eq!(b.reply(control::CONNECT), -111);
-
-    let target = "127.0.0.1:15001".parse().unwrap();
-    let (mut b, id) = ask(2, "192.0.2.1:443");
-    b.muxer.handle_verdict(b.now, id, Verdict::Redirect(target));
-    let Action::Connect { socket, addr } = b.action() else { panic!() };
-    assert_eq!(addr.inet(), Some(target));
-    b.event(socket, SocketEvent::Connected);
-    let Action::Preamble { bytes, .. } = b.action() else { panic!() };
-    assert_eq!(bytes.as_bytes(), [0, 0, 0, 7, 192, 0, 2, 1, 1, 0xbb, 0, 0]);
-    assert_eq!(b.reply(control::CONNECT), 0);
-    // The guest sees where it wanted to go.
-    b.ask(control::GETNAME, &[GP, 620, 1].map(u32::to_le_bytes).concat());
-    assert_eq!(b.muxer.poll_packet().unwrap().payload.unwrap()[12..16], [192, 0, 2, 1]);
-
-    let (mut b, id) = ask(10, "[2001:db8::1]:443");
-    b.muxer.handle_verdict(b.now, id, Verdict::Redirect(target));
-    assert!(b.actions().is_empty());
-    assert_eq!(b.reply(control::CONNECT), -errno::ECONNREFUSED as i64);
-}
-
-#[test]
-fn verdicts_on_datagrams() {
-    let mut b = Bench::with(|c| {
-        c.ask_policy = true;
-        c.redirect = Some(RedirectHeader { magic: 7, magic_v6: None });
-    });
-    b.create(GP, 2, 2);
-    let data = |b: &mut Bench| {
-        let header = Header {
-            src_cid: 3,
-            dst_cid: 2,
-            src_port: GP,
-            dst_port: control::SENDTO_DATA,
-            len: 5,
-            kind: kind::DGRAM,
-            op: op::RW,
-            ..Header::default()
-        };
-        b.muxer.handle_packet(b.now, &header, &[])
-    };
-    let verdict = |b: &mut Bench, addr: &str, verdict| {
-        b.ask_addr(control::SENDTO_ADDR, GP, addr);
-        let Action::AskPolicy { id, .. } = b.action() else { panic!() };
-        b.muxer.handle_verdict(b.now, id, verdict);
-    };
-    verdict(&mut b, "192.0.2.1:53", Verdict::Allow);
-    let Action::OpenDatagram { socket, .. } = b.action() else { panic!() };
-    b.event(socket, SocketEvent::Opened);
-    let to = Some(SockAddr::Inet("192.0.2.1:53".parse().unwrap()));
-    assert_eq!(data(&mut b), Disposition::Datagram { socket, to, preamble: None });
-    // A verdict that is known is not asked for again.
-    b.ask_addr(control::SENDTO_ADDR, GP, "192.0.2.1:53");
-    assert!(b.actions().is_empty());
-    // After a denial nothing goes to the destination before it.
-    verdict(&mut b, "192.0.2.2:53", Verdict::Deny);
-    assert_eq!(data(&mut b), Disposition::Done);
-    // A redirected destination: a socket of its own, the header once.
-    verdict(&mut b, "192.0.2.3:53", Verdict::Redirect("127.0.0.1:1".parse().unwrap()));
-    let Action::ConnectDatagram { socket: own, .. } = b.action() else { panic!() };
-    assert_ne!(own, socket);
-    b.event(own, SocketEvent::Connected);
-    let Disposition::Datagram { preamble: Some(header), .. } = data(&mut b) else { panic!() };
-    assert_eq!(header.as_bytes()[4..10], [192, 0, 2, 3, 0, 53]);
-    assert_eq!(data(&mut b), Disposition::Datagram { socket: own, to: None, preamble: None });
-    // Strangers are not heard.
-    let from = |text: &str| Some(SockAddr::Inet(text.parse().unwrap()));
-    assert!(b.muxer.datagram_header(socket, from("192.0.2.1:99").as_ref(), 1).is_some());
-    assert!(b.muxer.datagram_header(socket, from("192.0.2.77:53").as_ref(), 1).is_none());
 }
 
 #[test]

@@ -1,0 +1,182 @@
+//! The driver side: a guest that speaks the protocol of libkrunfw's kernel.
+
+use std::collections::VecDeque;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use purlin_devices::testing::{Buf, DriverRing, RecordingInterrupt, guest_ram};
+use purlin_devices::virtio::{ActivateContext, VirtioDevice};
+use purlin_egress::Policy;
+use purlin_vmm_core::memory::SharedRam;
+
+use crate::config::{MuxerConfig, TsiFlags};
+use crate::shell::{Vsock, VsockConfig};
+use crate::wire::{HEADER_LEN, Header, SockAddr, control, kind, op};
+
+pub const LIMIT: Duration = Duration::from_secs(20);
+pub const GP: u32 = 5000;
+pub const RX_BUFFER: u32 = 3776;
+
+pub struct Guest {
+    pub device: Vsock,
+    pub ram: SharedRam,
+    pub rx: DriverRing,
+    pub tx: DriverRing,
+    pub events: DriverRing,
+    pub interrupt: Arc<RecordingInterrupt>,
+    pub got: VecDeque<(Header, Vec<u8>)>,
+}
+
+pub fn config() -> MuxerConfig {
+    MuxerConfig { tsi: TsiFlags::HIJACK_INET, ..MuxerConfig::default() }
+}
+
+pub fn rings(ram: &SharedRam) -> [DriverRing; 3] {
+    [
+        DriverRing::new(ram, 0x1000, 0x20_0000, 256),
+        DriverRing::new(ram, 0x30_0000, 0x80_0000, 256),
+        DriverRing::new(ram, 0xc0_0000, 0x1_0000, 256),
+    ]
+}
+
+impl Guest {
+    pub fn new(config: MuxerConfig) -> Self {
+        Self::with(VsockConfig::new(config))
+    }
+
+    /// With a policy in JSON.
+    pub fn under(policy: &str) -> Self {
+        let mut device = VsockConfig::new(config());
+        device.egress = Policy::from_json(policy.as_bytes()).unwrap();
+        Self::with(device)
+    }
+
+    pub fn with(config: VsockConfig) -> Self {
+        let ram = guest_ram(16 << 20);
+        let [rx, tx, events] = rings(&ram);
+        let device = Vsock::new(config).unwrap();
+        let interrupt = Arc::default();
+        let mut guest = Guest { device, ram, rx, tx, events, interrupt, got: VecDeque::new() };
+        guest.device.activate(guest.context()).unwrap();
+        guest.offer(64);
+        for _ in 0..8 {
+            guest.events.submit(&[Buf::Write(4)]);
+        }
+        guest
+    }
+
+    pub fn context(&self) -> ActivateContext {
+        ActivateContext {
+            memory: self.ram.clone(),
+            queues: vec![
+                self.rx.device_queue(0, true),
+                self.tx.device_queue(1, true),
+                self.events.device_queue(2, true),
+            ],
+            interrupt: self.interrupt.clone(),
+            shm: None,
+        }
+    }
+
+    pub fn offer(&mut self, buffers: usize) {
+        for _ in 0..buffers {
+            self.rx.submit(&[Buf::Write(RX_BUFFER)]);
+        }
+        self.rx.kick();
+    }
+
+    pub fn send(&mut self, header: Header, payload: &[u8]) {
+        let header = Header { src_cid: 3, dst_cid: 2, len: payload.len() as u32, ..header };
+        while self.tx.free_descriptors() < 2 {
+            self.tx.used();
+        }
+        let raw = header.emit();
+        if payload.is_empty() {
+            self.tx.submit(&[Buf::Read(&raw)]);
+        } else {
+            self.tx.submit(&[Buf::Read(&raw), Buf::Read(payload)]);
+        }
+        self.tx.kick();
+    }
+
+    pub fn ask(&mut self, to: u32, bytes: &[u8]) {
+        let header =
+            Header { src_port: 4000, dst_port: to, kind: kind::DGRAM, op: op::RW, ..Header::default() };
+        self.send(header, bytes);
+    }
+
+    pub fn stream(&mut self, host: u32, op: u16, fwd_cnt: u32, payload: &[u8]) {
+        let header = Header {
+            src_port: GP,
+            dst_port: host,
+            kind: kind::STREAM,
+            op,
+            buf_alloc: 256 << 10,
+            fwd_cnt,
+            flags: if op == op::SHUTDOWN { 3 } else { 0 },
+            ..Header::default()
+        };
+        self.send(header, payload);
+    }
+
+    /// The next packet of the device; buffers are offered again.
+    pub fn next(&mut self) -> (Header, Vec<u8>) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(packet) = self.got.pop_front() {
+                return packet;
+            }
+            let used = self.rx.used();
+            self.rx.want_interrupt();
+            self.tx.used();
+            for buffer in &used {
+                let header = Header::parse(buffer.data.first_chunk().unwrap());
+                assert_eq!(buffer.len, HEADER_LEN as u32 + header.len);
+                self.got.push_back((header, buffer.data[HEADER_LEN..buffer.len as usize].to_vec()));
+            }
+            if used.is_empty() {
+                assert!(Instant::now() < deadline, "the device says nothing");
+                self.interrupt.wait(Duration::from_millis(20));
+                self.interrupt.take();
+            } else {
+                self.offer(used.len());
+            }
+        }
+    }
+
+    pub fn expect(&mut self, op: u16) -> (Header, Vec<u8>) {
+        let (header, payload) = self.next();
+        assert_eq!(header.op, op, "{header:?}");
+        (header, payload)
+    }
+
+    pub fn result(&mut self) -> i32 {
+        let (header, payload) = self.expect(op::RW);
+        assert_eq!((header.kind, header.dst_port, payload.len()), (kind::DGRAM, 4000, 136));
+        i32::from_le_bytes(*payload.first_chunk().unwrap())
+    }
+
+    pub fn connect(&mut self, addr: std::net::SocketAddr) -> i32 {
+        self.ask(control::CREATE, &[&GP.to_le_bytes()[..], &[2, 0, 1, 0]].concat());
+        self.ask(control::CONNECT, &[&GP.to_le_bytes()[..], &sockaddr(addr)].concat());
+        self.result()
+    }
+
+    pub fn open(&mut self, listener: &TcpListener) -> TcpStream {
+        assert_eq!(self.connect(listener.local_addr().unwrap()), 0);
+        self.stream(620, op::REQUEST, 0, &[]);
+        self.expect(op::RESPONSE);
+        listener.accept().unwrap().0
+    }
+}
+
+pub fn sockaddr(addr: std::net::SocketAddr) -> Vec<u8> {
+    let mut area = [0; 128];
+    let len = SockAddr::Inet(addr).emit(&mut area);
+    [&len.to_le_bytes()[..], &area].concat()
+}
+
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
