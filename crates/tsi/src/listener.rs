@@ -4,12 +4,19 @@
 //! `poll(2)` sees offered connections. An ACCEPT message only asks whether one is there.
 
 use crate::io::SocketId;
+use crate::slots::Id;
 use crate::wire::{SockAddr, errno};
 
 /// State of one listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listener {
     pub socket: Option<SocketId>,
+    /// It has no socket of its own, but a share in the connections of this one's.
+    pub shares: Option<Id>,
+    /// Those that share its socket.
+    pub sharers: Vec<Id>,
+    /// Turns given to them, and to itself.
+    pub turns: usize,
     /// What the guest asked for.
     pub requested: SockAddr,
     /// What it got.
@@ -46,6 +53,9 @@ impl Listener {
     pub fn new(requested: SockAddr, guest_port: u32, backlog: u32) -> Self {
         Listener {
             socket: None,
+            shares: None,
+            sharers: Vec::new(),
+            turns: 0,
             requested,
             bound: None,
             guest_port,
@@ -61,10 +71,15 @@ impl Listener {
         }
     }
 
-    /// True if a connection should be taken from the host.
-    pub fn wants_more(&self, limit: u32) -> bool {
+    /// True if the guest can be offered one more connection.
+    pub fn has_room(&self, limit: u32) -> bool {
         let room = self.backlog.max(1).min(limit);
-        self.acceptable && !self.busy && self.offered.saturating_add(self.ready) < room
+        self.offered.saturating_add(self.ready) < room
+    }
+
+    /// True if the host may have a connection, and none is on its way.
+    pub fn may_accept(&self) -> bool {
+        self.acceptable && !self.busy
     }
 
     /// The guest took an offered connection: the control socket to tell, if one waits.
@@ -106,9 +121,7 @@ mod tests {
     use crate::wire::Family;
 
     fn listener(backlog: u32) -> Listener {
-        let mut l = Listener::new(SockAddr::unspecified(Family::V4), 7, backlog);
-        l.acceptable = true;
-        l
+        Listener::new(SockAddr::unspecified(Family::V4), 7, backlog)
     }
 
     #[test]
@@ -137,15 +150,15 @@ mod tests {
         for (backlog, limit, room) in [(0, 10, 1), (3, 10, 3), (100, 10, 10)] {
             let mut l = listener(backlog);
             let mut taken = 0;
-            while l.wants_more(limit) {
+            while l.has_room(limit) {
                 l.offered += 1;
                 taken += 1;
             }
             assert_eq!(taken, room);
             l.established();
-            assert!(!l.wants_more(limit));
+            assert!(!l.has_room(limit));
             l.accept(1, true);
-            assert!(l.wants_more(limit));
+            assert!(l.has_room(limit));
         }
     }
 }

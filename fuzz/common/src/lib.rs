@@ -15,7 +15,9 @@ pub use purlin_devices::legacy::acpi_power::fuzz::acpi_ops;
 pub use purlin_devices::virtio::balloon::fuzz::balloon_ops;
 pub use purlin_devices::virtio::console::console_ops;
 pub use purlin_devices::virtio::fs::fuzz::fs_request;
+pub use purlin_egress::fuzz::{dns as egress_dns, policy as egress_policy, sni as egress_sni};
 pub use purlin_init::fuzz::{control as init_control, kernel_texts as init_texts, workload as init_workload};
+pub use purlin_tsi::fuzz::{tsi_ops, vsock_packet};
 pub use purlin_vmm_core::boot::cmdline::fuzz as cmdline;
 pub use purlin_vmm_core::boot::initramfs::fuzz::initramfs_build;
 pub use purlin_vmm_core::boot::kernel::fuzz::kernel_image;
@@ -31,6 +33,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cmdline", cmdline),
     ("console_ops", console_ops),
     ("control_requests", control_requests),
+    ("egress_dns", egress_dns),
+    ("egress_policy", egress_policy),
+    ("egress_sni", egress_sni),
     ("fs_request", fs_request),
     ("init_control", init_control),
     ("init_texts", init_texts),
@@ -39,5 +44,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("kernel_image", kernel_image),
     ("mmio_regs", mmio_regs),
     ("section_decode", section_decode),
+    ("tsi_ops", tsi_ops),
     ("virtqueue_ops", virtqueue_ops),
+    ("vsock_packet", vsock_packet),
 ];

@@ -66,7 +66,11 @@ impl Muxer {
             Body::Stream(_) => {}
             Body::Listener(listener) => {
                 self.listeners.retain(|&other| other != id);
-                if let Some(socket) = listener.socket {
+                self.give_share_up(id, &listener);
+                let socket = listener.socket;
+                if !self.hand_over(listener)
+                    && let Some(socket) = socket
+                {
                     self.close(socket, false);
                 }
                 self.drop_offers_of(id);

@@ -96,7 +96,7 @@ impl Muxer {
     }
 
     /// Where the host listens for a guest that listens on `addr`, or why it does not.
-    fn host_address(&self, addr: &SockAddr) -> Result<SockAddr, i32> {
+    pub(super) fn host_address(&self, addr: &SockAddr) -> Result<SockAddr, i32> {
         match addr {
             // The guest's program would not learn the port the host chooses.
             SockAddr::Inet(inet) if inet.port() == 0 => Err(errno::EADDRNOTAVAIL),
@@ -121,6 +121,12 @@ impl Muxer {
         listener.v6_only = v6_only;
         let (requested, backlog, is_port) = (listener.requested.clone(), listener.backlog, listener.is_port);
         let addr = if is_port { Ok(requested) } else { self.host_address(&requested) };
+        if !v6_only
+            && let Ok(addr) = &addr
+            && self.share_listener(id, addr)
+        {
+            return;
+        }
         let opened =
             addr.and_then(|addr| Ok((addr, self.new_socket(Owner::Record(id)).ok_or(errno::EMFILE)?)));
         match opened {
@@ -181,9 +187,12 @@ impl Muxer {
 
     /// Asks for the next connection of a listener, if it has room for one.
     pub(super) fn take_connections(&mut self, id: Id) {
-        let limit = self.config.limits.backlog;
-        let Some(listener) = self.listener_mut(id).filter(|l| l.wants_more(limit)) else { return };
+        let id = self.socket_holder(id);
+        let Some(listener) = self.listener(id).filter(|l| l.may_accept()) else { return };
         let Some(socket) = listener.socket else { return };
+        if self.next_in_turn(id).is_none() {
+            return;
+        }
         let Some(new) = self.new_socket(Owner::Accepting(id)) else {
             // Tried again when a socket is closed.
             return;
@@ -206,6 +215,9 @@ impl Muxer {
         let grace = self.config.boot_grace;
         let Some(listener) = self.listener_mut(id) else { return self.close(socket, true) };
         listener.busy = false;
+        listener.turns = listener.turns.wrapping_add(1);
+        let id = self.next_in_turn(id).unwrap_or(id);
+        let Some(listener) = self.listener(id) else { return self.close(socket, true) };
         let (guest_port, is_port) = (listener.guest_port, listener.is_port);
         let origin = if is_port { Origin::Port } else { Origin::Tsi };
         let family = listener.requested.family();

@@ -16,6 +16,7 @@ mod flows;
 mod lifetime;
 mod listen;
 mod packets;
+mod share;
 mod sockets;
 mod state;
 

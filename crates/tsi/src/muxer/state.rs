@@ -215,10 +215,17 @@ impl Muxer {
         Ok(())
     }
 
+    fn has_socket(&self, listener: &Listener) -> bool {
+        match listener.shares {
+            Some(holder) => self.listener(holder).is_some_and(|l| l.socket.is_some()),
+            None => listener.socket.is_some(),
+        }
+    }
+
     /// Host sockets of TSI listeners that could not be opened, after a restore.
     pub fn lost_listeners(&self) -> impl Iterator<Item = &SockAddr> {
         self.records.iter().filter_map(|(_, record)| match &record.body {
-            Body::Listener(listener) if listener.socket.is_none() && !listener.is_port => {
+            Body::Listener(listener) if !listener.is_port && !self.has_socket(listener) => {
                 Some(&listener.requested)
             }
             _ => None,

@@ -5,6 +5,7 @@
 mod life;
 mod policy;
 mod requests;
+mod sharing;
 mod streams;
 
 use std::time::{Duration, Instant};
