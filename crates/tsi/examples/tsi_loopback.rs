@@ -64,6 +64,9 @@ fn sockaddr(addr: SocketAddr) -> Vec<u8> {
     [&len.to_le_bytes()[..], &area].concat()
 }
 
+/// Header and payload.
+type Packet = (Header, Vec<u8>);
+
 /// The muxer and its sockets, which here are the standard library's.
 struct Host {
     muxer: Muxer,
@@ -127,7 +130,7 @@ impl Host {
     }
 
     /// The next packet for the guest: a message, or what a socket has.
-    fn next_for_guest(&mut self) -> Result<(Header, Vec<u8>), Box<dyn Error>> {
+    fn next_for_guest(&mut self) -> Result<Packet, Box<dyn Error>> {
         loop {
             self.act();
             if let Some(packet) = self.muxer.poll_packet() {
@@ -145,7 +148,7 @@ impl Host {
         }
     }
 
-    fn read(&mut self) -> Result<Option<(Header, Vec<u8>)>, Box<dyn Error>> {
+    fn read(&mut self) -> Result<Option<Packet>, Box<dyn Error>> {
         let Some(grant) = self.muxer.poll_grant(4096) else { return Ok(None) };
         let (GrantKind::Stream { bytes, .. }, Some(stream)) =
             (grant.what, self.sockets.get_mut(&grant.socket))

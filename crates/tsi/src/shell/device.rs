@@ -88,7 +88,7 @@ pub struct Vsock {
     /// The host side, while no driver is there.
     host: Option<Host>,
     // The slot goes before the loop it sends to.
-    slot: WorkerSlot<VsockWorker>,
+    pub(super) slot: WorkerSlot<VsockWorker>,
     _thread: EventLoop,
 }
 

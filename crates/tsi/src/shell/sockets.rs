@@ -21,6 +21,10 @@ use crate::wire::{Family, SockAddr};
 
 const NEW: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
+/// The host's queue of a listener is at least this long. The guest's own, which the muxer keeps to, may be shorter; a
+/// client beyond the host's would try again only after a second.
+const LEAST_BACKLOG: u32 = 128;
+
 /// What a socket is, as far as events are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -209,7 +213,7 @@ impl Sockets {
             remove_socket(file);
         }
         net::bind(&fd, &os)?;
-        net::listen(&fd, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        net::listen(&fd, i32::try_from(backlog.max(LEAST_BACKLOG)).unwrap_or(i32::MAX))?;
         let bound = addr::from_os(net::getsockname(&fd)?).ok_or(Errno::AFNOSUPPORT)?;
         let unix = at.family() == Family::Unix;
         self.insert(id, fd, Kind::Listener, unix)?.file = file;

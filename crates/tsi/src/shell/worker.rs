@@ -61,6 +61,8 @@ pub(super) struct VsockWorker {
     pub host: Option<Host>,
     /// A ring is broken; nothing is touched until reset.
     pub failed: bool,
+    /// How often it woke up.
+    pub turns: u64,
     alarm: Alarm,
     tx_due: Option<Instant>,
     pub batch: Batch,
@@ -94,6 +96,7 @@ impl VsockWorker {
             events,
             host: Some(host),
             failed: false,
+            turns: 0,
             alarm: Alarm { fd, armed: None },
             tx_due: None,
             batch: Batch::default(),
@@ -115,6 +118,7 @@ impl VsockWorker {
 
     /// One wake-up.
     fn turn(&mut self) {
+        self.turns = self.turns.wrapping_add(1);
         if self.failed {
             return;
         }

@@ -2,6 +2,9 @@
 
 #![expect(unused_must_use, reason = "packets without payload need nothing done")]
 
+mod credit;
+mod guest;
+mod hostile;
 mod life;
 mod policy;
 mod requests;

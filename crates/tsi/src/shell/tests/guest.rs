@@ -11,6 +11,7 @@ use purlin_egress::Policy;
 use purlin_vmm_core::memory::SharedRam;
 
 use crate::config::{MuxerConfig, TsiFlags};
+use crate::io::Stats;
 use crate::shell::{Vsock, VsockConfig};
 use crate::wire::{HEADER_LEN, Header, SockAddr, control, kind, op};
 
@@ -26,6 +27,8 @@ pub struct Guest {
     pub events: DriverRing,
     pub interrupt: Arc<RecordingInterrupt>,
     pub got: VecDeque<(Header, Vec<u8>)>,
+    /// Buffers are offered again when they come back.
+    pub generous: bool,
 }
 
 pub fn config() -> MuxerConfig {
@@ -57,7 +60,8 @@ impl Guest {
         let [rx, tx, events] = rings(&ram);
         let device = Vsock::new(config).unwrap();
         let interrupt = Arc::default();
-        let mut guest = Guest { device, ram, rx, tx, events, interrupt, got: VecDeque::new() };
+        let mut guest =
+            Guest { device, ram, rx, tx, events, interrupt, got: VecDeque::new(), generous: true };
         guest.device.activate(guest.context()).unwrap();
         guest.offer(64);
         for _ in 0..8 {
@@ -120,29 +124,80 @@ impl Guest {
         self.send(header, payload);
     }
 
-    /// The next packet of the device; buffers are offered again.
+    /// Takes what has come.
+    pub fn collect(&mut self) -> usize {
+        let used = self.rx.used();
+        self.rx.want_interrupt();
+        self.tx.used();
+        for buffer in &used {
+            let header = Header::parse(buffer.data.first_chunk().unwrap());
+            assert_eq!(buffer.len, HEADER_LEN as u32 + header.len);
+            self.got.push_back((header, buffer.data[HEADER_LEN..buffer.len as usize].to_vec()));
+        }
+        if self.generous && !used.is_empty() {
+            self.offer(used.len());
+        }
+        used.len()
+    }
+
+    /// The next packet of the device.
     pub fn next(&mut self) -> (Header, Vec<u8>) {
         let deadline = Instant::now() + LIMIT;
         loop {
             if let Some(packet) = self.got.pop_front() {
                 return packet;
             }
-            let used = self.rx.used();
-            self.rx.want_interrupt();
-            self.tx.used();
-            for buffer in &used {
-                let header = Header::parse(buffer.data.first_chunk().unwrap());
-                assert_eq!(buffer.len, HEADER_LEN as u32 + header.len);
-                self.got.push_back((header, buffer.data[HEADER_LEN..buffer.len as usize].to_vec()));
-            }
-            if used.is_empty() {
+            if self.collect() == 0 {
                 assert!(Instant::now() < deadline, "the device says nothing");
                 self.interrupt.wait(Duration::from_millis(20));
                 self.interrupt.take();
-            } else {
-                self.offer(used.len());
             }
         }
+    }
+
+    /// How often the device's thread has woken up.
+    pub fn turns(&mut self) -> u64 {
+        self.device.quiesce(Instant::now() + LIMIT).unwrap();
+        let turns = self.device.slot.parked().unwrap().turns;
+        self.device.resume();
+        turns
+    }
+
+    /// The muxer's counters.
+    pub fn stats(&mut self) -> Stats {
+        self.device.quiesce(Instant::now() + LIMIT).unwrap();
+        let stats = self.device.slot.parked().unwrap().host.as_ref().unwrap().muxer.stats();
+        self.device.resume();
+        stats
+    }
+
+    /// Sends these bytes as the device's window lets it.
+    pub fn upload(&mut self, host: u32, bytes: &[u8]) {
+        let (mut sent, mut fwd) = (0, 0);
+        while sent < bytes.len() {
+            let room = (256 << 10) - (sent - fwd);
+            let len = room.min(60_000).min(bytes.len() - sent);
+            if len == 0 {
+                fwd = self.expect(op::CREDIT_UPDATE).0.fwd_cnt as usize;
+                continue;
+            }
+            self.stream(host, op::RW, 0, &bytes[sent..sent + len]);
+            sent += len;
+        }
+    }
+
+    pub fn shutdown(&mut self, host: u32, flags: u32) {
+        let (kind, buf_alloc) = (kind::STREAM, 256 << 10);
+        let header = Header {
+            src_port: GP,
+            dst_port: host,
+            kind,
+            op: op::SHUTDOWN,
+            flags,
+            buf_alloc,
+            ..Header::default()
+        };
+        self.send(header, &[]);
     }
 
     pub fn expect(&mut self, op: u16) -> (Header, Vec<u8>) {

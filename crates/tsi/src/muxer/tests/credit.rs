@@ -1,0 +1,105 @@
+//! Windows over many bytes, packets and connections.
+
+use super::guest::Guest;
+use super::*;
+use crate::io::{GrantKind, ReadOutcome};
+
+/// A stream to a guest with this receive buffer.
+fn open_with(b: &mut Bench, port: u32, window: u32) -> SocketId {
+    b.create(port, 2, 1);
+    b.ask_addr(control::CONNECT, port, "192.0.2.1:80");
+    let Action::Connect { socket, .. } = b.action() else { panic!() };
+    b.event(socket, SocketEvent::Connected);
+    b.packets();
+    b.send((port, 620), op::REQUEST, |h| h.buf_alloc = window);
+    socket
+}
+
+#[test]
+fn a_large_buffer_in_the_guest_does_not_starve_it_of_updates() {
+    let mut b = Bench::new();
+    let window = 64 << 20;
+    let socket = open_with(&mut b, GP, window);
+    let mut guest = Guest { window, ..Guest::default() };
+    let (mut left, mut updates) = (1u32 << 30, 0);
+    while left > 0 {
+        while let Some(packet) = b.muxer.poll_packet() {
+            guest.take(&packet.header);
+            updates += 1;
+        }
+        let len = guest.window_left().min(left).min(65536);
+        assert!(len > 0, "{left} bytes are left and the guest may send none");
+        assert_eq!(
+            b.send((GP, 620), op::RW, |h| (h.len, h.buf_alloc) = (len, window)),
+            Disposition::Stream(socket)
+        );
+        guest.sent = guest.sent.wrapping_add(len);
+        left -= len;
+        b.event(socket, SocketEvent::Written(len));
+    }
+    assert!(updates < 10_000, "{updates} updates for 16,384 packets");
+}
+
+#[test]
+fn many_small_writes_stay_below_the_guests_limit_on_packets() {
+    let mut b = Bench::new();
+    let window = 256 << 10;
+    let socket = open_with(&mut b, GP, window);
+    b.packets();
+    let mut guest = Guest { window, ..Guest::default() };
+    let mut left = 100_000_000u32;
+    b.event(socket, SocketEvent::Readable);
+    while left > 0 {
+        let Some(grant) = b.muxer.poll_grant(3732) else {
+            // The guest reads some of what it has; its model checks both limits with every packet.
+            assert!(!guest.queued.is_empty(), "stuck with {left} bytes to go");
+            for len in guest.queued.drain(..) {
+                guest.read = guest.read.wrapping_add(len);
+            }
+            let (fwd, alloc) = guest.announce();
+            b.send((GP, 620), op::CREDIT_UPDATE, |h| (h.fwd_cnt, h.buf_alloc) = (fwd, alloc));
+            continue;
+        };
+        let GrantKind::Stream { bytes, .. } = grant.what else { panic!() };
+        let len = 200.min(left).min(bytes);
+        guest.take(&b.muxer.stream_header(grant.socket, len).unwrap());
+        left -= len;
+        b.muxer.handle_read(b.now, grant.socket, ReadOutcome::More);
+    }
+    assert_eq!(guest.got, 100_000_000);
+}
+
+#[test]
+fn ten_thousand_stalled_connections_stay_below_the_cap() {
+    let cap = 64 << 20;
+    let mut b = Bench::with(|c| c.limits.buffered = cap);
+    let mut reset = 0;
+    for port in 1..=10_000 {
+        let socket = open_with(&mut b, port, 256 << 10);
+        b.packets();
+        while b.send((port, 620), op::RW, |h| h.len = 16 << 10) == Disposition::Stream(socket) {
+            assert!(b.muxer.buffered() <= cap);
+        }
+        reset += b.packets().iter().filter(|p| p.0 == op::RST).count();
+        b.actions();
+    }
+    assert_eq!(reset, 10_000, "each ends with the packet that is too much, alone");
+}
+
+#[test]
+fn an_event_costs_the_same_among_ten_thousand() {
+    let mut b = Bench::new();
+    let sockets: Vec<_> = (1..=10_000).map(|port| open_with(&mut b, port, 256 << 10)).collect();
+    b.packets();
+    assert!(
+        !b.muxer.wants_buffers() && b.muxer.poll_timeout().is_none(),
+        "there is nothing to do while idle"
+    );
+    for &socket in [&sockets[0], &sockets[9_999], &sockets[5_000]] {
+        b.event(socket, SocketEvent::Readable);
+        let grant = b.muxer.poll_grant(3732).unwrap();
+        assert_eq!(grant.socket, socket);
+        b.muxer.handle_read(b.now, socket, ReadOutcome::Drained);
+        assert!(b.muxer.poll_grant(3732).is_none() && b.actions().is_empty());
+    }
+}

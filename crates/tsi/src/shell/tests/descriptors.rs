@@ -1,0 +1,86 @@
+//! A process that may not open any more files.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::guest::{GP, Guest, config, sockaddr};
+use crate::config::{Dial, UnixPort};
+use crate::wire::{UnixAddr, control, op};
+
+const CHILD: &str = "PURLIN_TEST_WITHOUT_DESCRIPTORS";
+const NAME: &str = "shell::tests::descriptors::without_descriptors_calls_fail_and_work_again_later";
+
+/// In a process of its own, as the limit is the whole process's.
+#[test]
+fn without_descriptors_calls_fail_and_work_again_later() {
+    if std::env::var_os(CHILD).is_some() {
+        return at_the_limit();
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let done = child.args(["--exact", NAME, "--nocapture"]).env(CHILD, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&done.stdout);
+    assert!(
+        done.status.success() && text.contains("1 passed"),
+        "{text}{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+fn at_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("theirs");
+    let _theirs = UnixListener::bind(&path).unwrap();
+    let name = UnixAddr::new(path.as_os_str().as_bytes()).unwrap();
+    let mut config = config();
+    config.unix_ports = vec![UnixPort { port: 7, path: name, dial: Dial::Guest }];
+    let mut guest = Guest::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    let inside = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    guest.ask(control::CREATE, &[&6000u32.to_le_bytes()[..], &[2, 0, 1, 0]].concat());
+    let fields = [6000u32, 6000, 5].map(u32::to_le_bytes).concat();
+    guest.ask(control::LISTEN, &[&fields[..], &sockaddr(inside)].concat());
+    assert_eq!(guest.result(), 0);
+    let _client = TcpStream::connect(inside).unwrap();
+    guest.expect(op::REQUEST);
+
+    let limit = getrlimit(Resource::Nofile);
+    let second = TcpStream::connect(inside);
+    // Whatever is open stays; nothing more.
+    setrlimit(Resource::Nofile, Rlimit { current: Some(3), maximum: limit.maximum }).unwrap();
+    let mut accepted = 0;
+    guest.ask(control::CREATE, &[&GP.to_le_bytes()[..], &[2, 0, 1, 0]].concat());
+    guest.ask(control::CONNECT, &[&GP.to_le_bytes()[..], &sockaddr(to)].concat());
+    assert_eq!(next_but_offers(&mut guest, &mut accepted).1[..4], (-24i32).to_le_bytes());
+    guest.stream(7, op::REQUEST, 0, &[]);
+    assert_eq!(next_but_offers(&mut guest, &mut accepted).0, op::RST);
+    let before = guest.turns();
+    std::thread::sleep(Duration::from_millis(300));
+    let idle = guest.turns() - before;
+    assert!(idle < 30, "{idle} turns of waiting");
+    setrlimit(Resource::Nofile, limit).unwrap();
+    guest.stream(7, op::REQUEST, 0, &[]);
+    assert_eq!(next_but_offers(&mut guest, &mut accepted).0, op::RESPONSE);
+    while accepted == 0 {
+        assert_eq!(guest.expect(op::REQUEST).0.dst_port, 6000);
+        accepted += 1;
+    }
+    guest.ask(control::CONNECT, &[&GP.to_le_bytes()[..], &sockaddr(to)].concat());
+    assert_eq!(guest.result(), 0);
+    drop(second);
+}
+
+/// The next packet, whenever the second client comes.
+fn next_but_offers(guest: &mut Guest, offers: &mut u32) -> (u16, Vec<u8>) {
+    loop {
+        match guest.next() {
+            (header, _) if header.op == op::REQUEST => *offers += 1,
+            (header, payload) => return (header.op, payload),
+        }
+    }
+}
