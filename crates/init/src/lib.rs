@@ -3,13 +3,20 @@
 extern crate alloc;
 
 pub mod abi;
+pub mod ca;
+pub mod clock;
 pub mod cmdline;
 pub mod config;
 pub mod control;
+pub mod dhcp;
 pub mod env;
 pub mod errno;
+pub mod file_config;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod json;
+pub mod mounts;
+pub mod net;
 pub mod netlink;
 pub mod plan;
 pub mod ports;
