@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use core::ffi::CStr;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::errno::Errno;
 use crate::sys;
@@ -12,6 +13,29 @@ pub fn say(message: &str) {
     line.push_str(message);
     line.push('\n');
     let _ = sys::write(2, line.as_bytes());
+}
+
+/// Whether [`trace`] writes. A static because every part of the program may tell what it does.
+static TRACING: AtomicBool = AtomicBool::new(false);
+
+/// Switches [`trace`] on or off.
+pub fn set_tracing(on: bool) {
+    TRACING.store(on, Ordering::Relaxed);
+}
+
+pub fn is_tracing() -> bool {
+    TRACING.load(Ordering::Relaxed)
+}
+
+/// Writes a line about a step that went well, with the time since the kernel's start in milliseconds, if asked to.
+pub fn trace(message: &str) {
+    if is_tracing() {
+        let mut line = String::from("trace ");
+        push_number(&mut line, u32::try_from(sys::now()).unwrap_or(u32::MAX));
+        line.push_str(" ms: ");
+        line.push_str(message);
+        say(&line);
+    }
 }
 
 /// `what: why`.
@@ -30,10 +54,15 @@ pub fn with_error(what: &str, why: Errno) -> String {
 
 /// `what name`.
 pub fn with_name(what: &str, name: &CStr) -> String {
-    let mut text = String::from(what);
-    text.push(' ');
-    text.push_str(&String::from_utf8_lossy(name.to_bytes()));
-    text
+    with_text(what, &String::from_utf8_lossy(name.to_bytes()))
+}
+
+/// `what text`.
+pub fn with_text(what: &str, text: &str) -> String {
+    let mut line = String::from(what);
+    line.push(' ');
+    line.push_str(text);
+    line
 }
 
 /// Appends a number in decimal.

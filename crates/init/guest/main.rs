@@ -12,19 +12,35 @@ extern crate alloc;
 
 #[path = "../src/abi.rs"]
 mod abi;
+#[path = "../src/ca.rs"]
+mod ca;
+#[path = "../src/clock.rs"]
+mod clock;
 #[path = "../src/cmdline.rs"]
 mod cmdline;
-#[path = "../src/config.rs"]
+#[path = "../src/config/mod.rs"]
 mod config;
 #[path = "../src/control/mod.rs"]
 mod control;
+#[path = "../src/dhcp/mod.rs"]
+mod dhcp;
 #[path = "../src/env.rs"]
 mod env;
 #[path = "../src/errno.rs"]
 mod errno;
+#[path = "../src/file_config/mod.rs"]
+mod file_config;
+#[path = "../src/json/mod.rs"]
+mod json;
+#[path = "../src/mounts.rs"]
+mod mounts;
+#[path = "../src/net.rs"]
+mod net;
 #[path = "../src/netlink.rs"]
 mod netlink;
-#[path = "../src/plan.rs"]
+#[path = "../src/options.rs"]
+mod options;
+#[path = "../src/plan/mod.rs"]
 mod plan;
 #[path = "../src/ports.rs"]
 mod ports;
@@ -41,10 +57,14 @@ mod arch;
 mod channel;
 mod console;
 mod discover;
+mod files;
 mod finish;
 mod heap;
+mod interfaces;
 mod launch;
+mod lease;
 mod setup;
+mod storage;
 mod supervise;
 mod sys;
 
@@ -54,13 +74,16 @@ use alloc::vec::Vec;
 
 use abi::EXIT_SETUP;
 use channel::Channel;
-use config::{Bootstrap, Config, Warning};
-use console::say;
+use config::{Bootstrap, Config, Order, Warning};
+use console::{say, trace, with_error, with_name};
 use control::{Event, PROTOCOL_VERSION, Stage};
 use env::Environment;
 use errno::Errno;
+use file_config::FileConfig;
 use finish::{fail, fail_quietly, finish};
-use launch::{Launch, Outcome};
+use launch::{Launch, NotRun, Outcome};
+use lease::Dhcp;
+use options::{ConfigPath, Network, Options};
 use ports::Ports;
 use reap::Supervisor;
 use setup::{Failure, perform_all};
@@ -87,10 +110,12 @@ fn run(arguments: Vec<CString>, entries: Vec<CString>) -> ! {
         let _ = env.set(entry);
     }
     let bootstrap = Bootstrap::take(&mut env);
+    console::set_tracing(bootstrap.trace);
+    trace("start");
     let stdio_missing = finish::open_root();
     // Before the mounts, which may hide it; the failure is kept until there is a channel to report it on.
-    let file = bootstrap.exec_file.as_ref().map(|path| sys::read_file(path, workload::MAX_FILE));
-    let base = perform_all(&plan::base());
+    let order = read_order(&bootstrap, arguments, env);
+    let base = prepare(order);
     if stdio_missing {
         let _ = finish::fill_stdio();
     }
@@ -99,10 +124,13 @@ fn run(arguments: Vec<CString>, entries: Vec<CString>) -> ! {
     let mut channel = open_channel(&bootstrap, &ports);
     if let Some(channel) = &mut channel {
         channel.send(&Event::Hello { version: PROTOCOL_VERSION });
+        // Otherwise it goes with the next message: every write is work for the host.
+        if base.as_ref().is_ok_and(|(_, options)| options.network == Network::Dhcp) {
+            channel.flush();
+        }
     }
-    let config = base.and_then(|()| configure(arguments, env, file));
-    match config {
-        Ok(config) => start(&config, &ports, channel),
+    match base.and_then(|(order, options)| configure(order, &options)) {
+        Ok((config, dhcp)) => start(&config, &ports, channel, dhcp),
         Err(failure) => fail(channel, failure, EXIT_SETUP),
     }
 }
@@ -115,48 +143,99 @@ fn open_channel(bootstrap: &Bootstrap, ports: &Ports) -> Option<Channel> {
     }
 }
 
-fn configure(
-    arguments: Vec<CString>,
-    env: Environment,
-    file: Option<sys::Result<Vec<u8>>>,
-) -> Result<Config, Failure> {
-    let file = file.map(decode).transpose()?;
-    let (config, warnings) = Config::new(arguments, env, file);
-    for warning in &warnings {
-        say_warning(warning);
-    }
-    perform_all(&plan::workload(&config))?;
-    Ok(config)
+/// The steps before anything is known of the workload. They are made, without what the host asks for, also if that cannot
+/// be read: the control channel's port needs the file systems.
+fn prepare(order: Result<Order, Failure>) -> Result<(Order, Options), Failure> {
+    let mut order = match order {
+        Ok(order) => order,
+        Err(failure) => {
+            let (nothing, _) = Options::take(&mut Environment::new());
+            return perform_all(&plan::base(&nothing)).and(Err(failure));
+        }
+    };
+    let (options, warnings) = Options::take(&mut order.env);
+    say_all(&warnings);
+    perform_all(&plan::base(&options))?;
+    Ok((order, options))
 }
 
-fn decode(file: sys::Result<Vec<u8>>) -> Result<Workload, Failure> {
+/// What the host's words and the workload file ask for.
+fn read_order(bootstrap: &Bootstrap, arguments: Vec<CString>, env: Environment) -> Result<Order, Failure> {
     let failure = |errno: Option<Errno>, message: &str| Failure {
         stage: Stage::WorkloadFile,
         errno,
         message: String::from(message),
     };
-    let bytes = file.map_err(|why| failure(Some(why), "read the workload file"))?;
-    Workload::decode(&bytes).map_err(|why| failure(None, why.text()))
-}
-
-fn say_warning(warning: &Warning) {
-    let (what, item) = match warning {
-        Warning::Rlimit(item) => ("not a resource limit, skipped: ", item),
-        Warning::EnvironmentEntry(item) => ("not an environment entry, skipped: ", item),
+    let file = match &bootstrap.exec_file {
+        None => None,
+        Some(path) => {
+            let bytes = sys::read_file(path, workload::MAX_FILE);
+            let bytes = bytes.map_err(|why| failure(Some(why), "read the workload file"))?;
+            Some(Workload::decode(&bytes).map_err(|why| failure(None, why.text()))?)
+        }
     };
-    let mut text = String::from(what);
-    text.push_str(&String::from_utf8_lossy(item));
-    say(&text);
+    let (order, warnings) = Order::new(arguments, env, file);
+    say_all(&warnings);
+    Ok(order)
 }
 
-fn start(config: &Config, ports: &Ports, mut channel: Option<Channel>) -> ! {
+/// The network's server, the configuration file, and the steps that depend on them.
+fn configure(order: Order, options: &Options) -> Result<(Config, Option<Dhcp>), Failure> {
+    let dhcp = if options.network == Network::Dhcp { Dhcp::acquire() } else { None };
+    let file = read_config(&options.config)?;
+    let (config, warnings) = Config::new(order, file);
+    say_all(&warnings);
+    perform_all(&plan::workload(&config, options))?;
+    Ok((config, dhcp))
+}
+
+/// Reads the configuration file. One that cannot be used is named and ignored, but for a user that is not understood.
+fn read_config(config: &ConfigPath) -> Result<FileConfig, Failure> {
+    let bytes = match sys::read_file(&config.path, file_config::MAX_FILE) {
+        Ok(bytes) => bytes,
+        Err(Errno::NOENT) if !config.asked => return Ok(FileConfig::default()),
+        Err(why) => {
+            say(&with_error(&with_name("read", &config.path), why));
+            return Ok(FileConfig::default());
+        }
+    };
+    match file_config::read(&bytes) {
+        Ok((file, problems)) => {
+            problems.into_iter().for_each(|problem| say(&Warning::ConfigKey(problem).text()));
+            match file.user_problem {
+                None => Ok(file),
+                Some(problem) => {
+                    let message = Warning::ConfigKey(problem).text();
+                    Err(Failure { stage: Stage::ConfigFile, errno: None, message })
+                }
+            }
+        }
+        Err(error) => {
+            say(&Warning::ConfigFile(error).text());
+            Ok(FileConfig::default())
+        }
+    }
+}
+
+fn say_all(warnings: &[Warning]) {
+    warnings.iter().for_each(|warning| say(&warning.text()));
+}
+
+fn start(config: &Config, ports: &Ports, mut channel: Option<Channel>, dhcp: Option<Dhcp>) -> ! {
     let launch = Launch::new(config, &ports.stdio);
-    let outcome = if config.pid1 { Outcome::NotExecuted(launch.become_workload()) } else { launch.spawn() };
+    if let (true, Some(channel)) = (config.pid1, &mut channel) {
+        channel.flush();
+    }
+    trace("the workload starts");
+    let outcome = if config.pid1 { Outcome::NotRun(launch.become_workload()) } else { launch.spawn() };
     let failure =
         |stage, why, message: &str| Failure { stage, errno: Some(why), message: String::from(message) };
     match outcome {
         Outcome::NotSpawned(why) => fail(channel, failure(Stage::Spawn, why, "create a process"), EXIT_SETUP),
-        Outcome::NotExecuted(why) => {
+        Outcome::NotRun(NotRun::User(why)) => {
+            fail_quietly(channel, failure(Stage::User, why, "become the user"), EXIT_SETUP)
+        }
+        Outcome::NotRun(NotRun::Execute(why)) => {
             let failure = failure(Stage::Execute, why, "execute the program");
             fail_quietly(channel, failure, search::exit_code(why))
         }
@@ -164,7 +243,7 @@ fn start(config: &Config, ports: &Ports, mut channel: Option<Channel>) -> ! {
             if let Some(channel) = &mut channel {
                 channel.send(&Event::Started { pid: pid.unsigned_abs() });
             }
-            let end = supervise::until_end(Supervisor::new(pid), channel.as_mut());
+            let end = supervise::until_end(Supervisor::new(pid), channel.as_mut(), dhcp);
             finish(channel, end.code)
         }
     }

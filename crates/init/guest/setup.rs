@@ -3,18 +3,14 @@
 use alloc::string::String;
 use core::ffi::CStr;
 
-use crate::cmdline;
-use crate::console::{say, with_error, with_name};
+use crate::console::{is_tracing, say, trace, with_error, with_name, with_text};
 use crate::control::Stage;
 use crate::errno::Errno;
-use crate::netlink;
-use crate::plan::{
-    Action, HIJACK_ADDRESS, HIJACK_INTERFACE, HIJACK_PREFIX, HIJACK_WORD, Mount, OnError, Step,
-};
+use crate::files::{self, make_path, tolerate};
+use crate::interfaces;
+use crate::plan::{Action, Mount, OnError, Step};
+use crate::storage;
 use crate::sys::{self, Result};
-
-/// Longest kernel command line, bytes.
-const MAX_CMDLINE: usize = 64 << 10;
 
 /// Why the workload cannot run.
 pub struct Failure {
@@ -26,7 +22,12 @@ pub struct Failure {
 /// Carries out steps until one fails that must not.
 pub fn perform_all(steps: &[Step]) -> core::result::Result<(), Failure> {
     for step in steps {
-        let Err(why) = perform(&step.action) else { continue };
+        let Err(why) = perform(&step.action) else {
+            if is_tracing() {
+                trace(&describe(&step.action));
+            }
+            continue;
+        };
         match step.on_error {
             OnError::Fatal => {
                 return Err(Failure { stage: step.stage, errno: Some(why), message: describe(&step.action) });
@@ -42,12 +43,27 @@ pub fn perform_all(steps: &[Step]) -> core::result::Result<(), Failure> {
 fn perform(action: &Action) -> Result<()> {
     match action {
         Action::Mount(mount) => perform_mount(mount),
+        Action::MountRequest(request) => storage::mount(request),
+        Action::MountTmpfs(places) => storage::mount_tmpfs(places),
+        Action::SwitchRoot(place) => storage::switch_root(place),
         Action::ChangeMode(path, mode) => sys::change_mode(path, *mode),
         Action::Symlink { target, link } => tolerate(Errno::EXIST, sys::symlink(target, link)),
         Action::ShareMounts => sys::share_mounts(),
         Action::NewSession => sys::new_session(),
-        Action::LinkUp(interface) => sys::link_up(&sys::route_socket()?, interface),
-        Action::HijackInterface => hijack_interface(),
+        Action::DisableCtrlAltDel => sys::disable_ctrl_alt_del(),
+        Action::LinkUp(interface) => interfaces::link_up(interface),
+        Action::HijackInterface => interfaces::hijack(),
+        Action::SetMtu(interface, mtu) => interfaces::set_mtu(interface, *mtu),
+        Action::AddAddress { interface, address, prefix } => {
+            interfaces::add_address(interface, *address, *prefix)
+        }
+        Action::AddRouter { interface, router, onlink } => {
+            interfaces::add_router(interface, *router, *onlink)
+        }
+        Action::WriteResolver(content) => {
+            make_path(c"/etc").and_then(|()| files::replace(interfaces::RESOLVER, content))
+        }
+        Action::InstallCa(install) => files::install_ca(install),
         Action::SetHostname(name) => sys::set_hostname(name.to_bytes()),
         Action::ChangeDirectory(path) => sys::change_directory(path),
     }
@@ -71,35 +87,23 @@ fn make_directory(path: &CStr) -> Result<()> {
     tolerate(Errno::EXIST, sys::make_directory(path, 0o755))
 }
 
-fn hijack_interface() -> Result<()> {
-    let line = sys::read_file(c"/proc/cmdline", MAX_CMDLINE)?;
-    if !cmdline::has_word(&line, HIJACK_WORD.as_bytes()) {
-        return Ok(());
-    }
-    let socket = sys::route_socket()?;
-    let index = sys::interface_index(&socket, HIJACK_INTERFACE)?;
-    sys::link_up(&socket, HIJACK_INTERFACE)?;
-    let request = netlink::new_address(index, HIJACK_ADDRESS, HIJACK_PREFIX);
-    let mut answer = [0; 256];
-    netlink::result(sys::netlink_exchange(&socket, &request, &mut answer)?)
-}
-
-fn tolerate(expected: Errno, result: Result<()>) -> Result<()> {
-    if result == Err(expected) { Ok(()) } else { result }
-}
-
 fn describe(action: &Action) -> String {
     match action {
         Action::Mount(mount) => with_name("mount", mount.target),
         Action::ChangeMode(path, _) => with_name("change the mode of", path),
         Action::Symlink { link, .. } => with_name("make the link", link),
+        Action::MountRequest(request) => with_name(&with_name("mount", &request.source), &request.target),
+        Action::MountTmpfs(_) => String::from("mount a tmpfs"),
+        Action::SwitchRoot(place) => with_name("make the root", place),
         Action::ShareMounts => String::from("share the mounts"),
         Action::NewSession => String::from("start a session"),
-        Action::LinkUp(interface) => {
-            let mut text = String::from("bring up ");
-            text.push_str(interface);
-            text
-        }
+        Action::DisableCtrlAltDel => String::from("let Ctrl-Alt-Del be a signal"),
+        Action::LinkUp(interface) => with_text("bring up", interface),
+        Action::SetMtu(interface, _) => with_text("set the largest packet of", interface),
+        Action::AddAddress { interface, .. } => with_text("set an address of", interface),
+        Action::AddRouter { interface, .. } => with_text("set the router of", interface),
+        Action::WriteResolver(_) => with_name("write", interfaces::RESOLVER),
+        Action::InstallCa(install) => with_name("install the certificate", &install.source),
         Action::HijackInterface => String::from("set up dummy0"),
         Action::SetHostname(_) => String::from("set the hostname"),
         Action::ChangeDirectory(path) => with_name("change to the working directory", path),

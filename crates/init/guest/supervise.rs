@@ -1,7 +1,10 @@
 //! PID 1's life while the workload runs: reap, listen, stop.
 
 use crate::channel::Channel;
+use crate::clock;
+use crate::console::{say, trace, with_error};
 use crate::control::{Event, Request};
+use crate::lease::Dhcp;
 use crate::reap::{End, Signal, Supervisor};
 use crate::sys::{self, Child, Fd, Poll};
 
@@ -9,17 +12,17 @@ use crate::sys::{self, Child, Fd, Poll};
 const LAST_REAP: u64 = 500;
 
 /// Watches over the workload until it has ended.
-pub fn until_end(supervisor: Supervisor, channel: Option<&mut Channel>) -> End {
-    match channel {
-        Some(channel) => match sys::child_events() {
-            Ok(events) => Watch { supervisor, channel, events }.run(),
-            Err(_) => without_channel(supervisor),
-        },
-        None => without_channel(supervisor),
+pub fn until_end(supervisor: Supervisor, channel: Option<&mut Channel>, dhcp: Option<Dhcp>) -> End {
+    if channel.is_none() && dhcp.is_none() {
+        return reap_only(supervisor);
+    }
+    match sys::child_events() {
+        Ok(events) => Watch { supervisor, channel, dhcp, events }.run(),
+        Err(_) => reap_only(supervisor),
     }
 }
 
-fn without_channel(mut supervisor: Supervisor) -> End {
+fn reap_only(mut supervisor: Supervisor) -> End {
     loop {
         reap_one(&mut supervisor, true);
         if let Some(end) = supervisor.end() {
@@ -45,7 +48,8 @@ fn reap_one(supervisor: &mut Supervisor, block: bool) -> bool {
 
 struct Watch<'a> {
     supervisor: Supervisor,
-    channel: &'a mut Channel,
+    channel: Option<&'a mut Channel>,
+    dhcp: Option<Dhcp>,
     events: Fd,
 }
 
@@ -60,27 +64,45 @@ impl Watch<'_> {
                 }
                 return end;
             }
-            self.channel.flush();
+            if let Some(channel) = &mut self.channel {
+                channel.flush();
+            }
             self.wait();
         }
     }
 
     fn wait(&mut self) {
-        let deadline = [self.supervisor.deadline(), self.channel.deadline()].into_iter().flatten().min();
+        let lease = self.dhcp.as_ref().and_then(Dhcp::deadline);
+        let channel = self.channel.as_ref().and_then(|channel| channel.deadline());
+        let deadline = [self.supervisor.deadline(), channel, lease].into_iter().flatten().min();
         let timeout = deadline.map(|deadline| deadline.saturating_sub(sys::now()));
-        let mut entries = [Poll::new(&self.events, Poll::READ), self.channel.poll_entry()];
+        let mut entries = [
+            Poll::new(&self.events, Poll::READ),
+            self.channel.as_ref().map_or(Poll::nothing(), |channel| channel.poll_entry()),
+            self.dhcp.as_ref().map_or(Poll::nothing(), Dhcp::poll_entry),
+        ];
         sys::poll(&mut entries, timeout);
-        let [children, host] = &entries;
+        let [children, host, server] = &entries;
         if children.found_anything() {
             self.take_signal();
         }
-        let (supervisor, mut answers) = (&mut self.supervisor, Answers::default());
-        self.channel.ready(host, |request| answers.handle(request, supervisor));
-        answers.send(self.channel);
+        self.hear_host(host);
+        if let Some(dhcp) = &mut self.dhcp
+            && (server.found_anything() || lease.is_some_and(|due| sys::now() >= due))
+        {
+            dhcp.run();
+        }
         if self.supervisor.deadline().is_some() {
             let signal = self.supervisor.tick(sys::now());
             send_signal(&self.supervisor, signal);
         }
+    }
+
+    fn hear_host(&mut self, found: &Poll) {
+        let Some(channel) = &mut self.channel else { return };
+        let (supervisor, mut answers) = (&mut self.supervisor, Answers::default());
+        channel.ready(found, |request| answers.handle(request, supervisor));
+        answers.send(channel);
     }
 
     /// Empties the descriptor; at most one SIGCHLD waits there.
@@ -116,6 +138,14 @@ fn send_signal(supervisor: &Supervisor, signal: Option<Signal>) {
     }
 }
 
+fn set_time(host: u64) {
+    let Some(time) = clock::correction(sys::real_time(), host) else { return };
+    match sys::set_real_time(time) {
+        Ok(()) => trace("the clock is set"),
+        Err(why) => say(&with_error("set the clock", why)),
+    }
+}
+
 /// Answers to one buffer of requests. Of several pings the last is answered: the others are answered by it.
 #[derive(Default)]
 struct Answers {
@@ -132,6 +162,7 @@ impl Answers {
                 self.stopping = true;
             }
             Request::Ping { token } => self.pong = Some(token),
+            Request::SetTime { nanoseconds } => set_time(nanoseconds),
             #[allow(
                 unreachable_patterns,
                 reason = "the enum is non-exhaustive for hosts; here all kinds are known"

@@ -22,6 +22,27 @@ pub const ENV_CONTROL_FD: &str = "PURLIN_CONTROL_FD";
 /// environment.
 pub const ENV_PORTS: &str = "PURLIN_PORTS";
 
+/// Environment word that lists virtiofs mounts, `tag:path[:ro]` separated by commas. Removed from the workload's
+/// environment.
+pub const ENV_VIRTIOFS_MOUNTS: &str = "PURLIN_VIRTIOFS_MOUNTS";
+
+/// Environment word that lists mounts of disks, `device:type:path[:ro]` separated by commas; an empty type or `auto` tries
+/// what the kernel has. Removed from the workload's environment.
+pub const ENV_DISK_MOUNTS: &str = "PURLIN_DISK_MOUNTS";
+
+/// Environment word that gives `eth0` an address, `address/prefix:router[:dns]`. Removed from the workload's environment.
+pub const ENV_STATIC_IP: &str = "PURLIN_STATIC_IP";
+
+/// Environment word that names a certificate (PEM) that the guest is to trust. Removed from the workload's environment.
+pub const ENV_CA_SOURCE: &str = "PURLIN_CA_SOURCE";
+
+/// Environment word that names where that certificate is copied to. Removed from the workload's environment.
+pub const ENV_CA_PATH: &str = "PURLIN_CA_PATH";
+
+/// Environment word that makes PID 1 tell of every step, if its value starts with `1`. Removed from the workload's
+/// environment.
+pub const ENV_TRACE: &str = "PURLIN_TRACE";
+
 /// Longest wait for ports that the host has announced, milliseconds.
 pub const PORTS_PATIENCE_MS: u64 = 2000;
 

@@ -56,13 +56,19 @@ impl Environment {
         Some(value)
     }
 
+    /// Whether `name` is set.
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.entries.iter().any(|entry| name_of(entry.as_bytes()) == Some(name))
+    }
+
     /// All entries.
     pub fn entries(&self) -> &[CString] {
         &self.entries
     }
 }
 
-fn name_of(entry: &[u8]) -> Option<&[u8]> {
+/// The name of an entry `NAME=VALUE`, if it has one.
+pub fn name_of(entry: &[u8]) -> Option<&[u8]> {
     let end = entry.iter().position(|&byte| byte == b'=')?;
     entry.get(..end).filter(|name| !name.is_empty())
 }

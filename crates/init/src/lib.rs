@@ -18,6 +18,7 @@ pub mod json;
 pub mod mounts;
 pub mod net;
 pub mod netlink;
+pub mod options;
 pub mod plan;
 pub mod ports;
 pub mod reap;
@@ -25,7 +26,7 @@ pub mod rlimit;
 pub mod search;
 pub mod workload;
 
-/// The init binary: a static x86-64 ELF executable, less than 64 KiB, that needs nothing but a Linux kernel. It goes to
+/// The init binary: a static x86-64 ELF executable, less than 96 KiB, that needs nothing but a Linux kernel. It goes to
 /// the guest's [`abi::INIT_PATH`] with mode 0755.
 pub fn binary() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/init"))

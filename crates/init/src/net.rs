@@ -60,7 +60,7 @@ pub fn is_host(address: Address) -> bool {
 /// Dotted decimal.
 fn address(text: &[u8]) -> Option<Address> {
     let mut parts = text.split(|&byte| byte == b'.').map(number);
-    let mut part = || parts.next().flatten().and_then(|part| u8::try_from(part).ok());
+    let mut part = || parts.next().flatten();
     let address = [part()?, part()?, part()?, part()?];
     parts.next().is_none().then_some(address)
 }

@@ -16,7 +16,10 @@ pub use purlin_devices::virtio::balloon::fuzz::balloon_ops;
 pub use purlin_devices::virtio::console::console_ops;
 pub use purlin_devices::virtio::fs::fuzz::fs_request;
 pub use purlin_egress::fuzz::{dns as egress_dns, policy as egress_policy, sni as egress_sni};
-pub use purlin_init::fuzz::{control as init_control, kernel_texts as init_texts, workload as init_workload};
+pub use purlin_init::fuzz::{
+    config_file as init_config, control as init_control, dhcp, kernel_texts as init_texts,
+    workload as init_workload,
+};
 pub use purlin_tsi::fuzz::{tsi_ops, vsock_packet};
 pub use purlin_vmm_core::boot::cmdline::fuzz as cmdline;
 pub use purlin_vmm_core::boot::initramfs::fuzz::initramfs_build;
@@ -33,10 +36,12 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cmdline", cmdline),
     ("console_ops", console_ops),
     ("control_requests", control_requests),
+    ("dhcp", dhcp),
     ("egress_dns", egress_dns),
     ("egress_policy", egress_policy),
     ("egress_sni", egress_sni),
     ("fs_request", fs_request),
+    ("init_config", init_config),
     ("init_control", init_control),
     ("init_texts", init_texts),
     ("init_workload", init_workload),

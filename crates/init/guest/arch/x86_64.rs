@@ -89,6 +89,8 @@ pub mod number {
     pub const SOCKET: usize = 41;
     pub const SENDTO: usize = 44;
     pub const RECVFROM: usize = 45;
+    pub const BIND: usize = 49;
+    pub const SETSOCKOPT: usize = 54;
     pub const CLONE: usize = 56;
     pub const EXECVE: usize = 59;
     pub const EXIT: usize = 60;
@@ -96,21 +98,29 @@ pub mod number {
     pub const KILL: usize = 62;
     pub const FCNTL: usize = 72;
     pub const CHDIR: usize = 80;
+    pub const FCHOWN: usize = 93;
+    pub const SETUID: usize = 105;
+    pub const SETGID: usize = 106;
     pub const SETSID: usize = 112;
+    pub const SETGROUPS: usize = 116;
+    pub const CHROOT: usize = 161;
     pub const SYNC: usize = 162;
     pub const MOUNT: usize = 165;
     pub const REBOOT: usize = 169;
     pub const SETHOSTNAME: usize = 170;
     pub const GETDENTS64: usize = 217;
+    pub const CLOCK_SETTIME: usize = 227;
     pub const CLOCK_GETTIME: usize = 228;
     pub const OPENAT: usize = 257;
     pub const MKDIRAT: usize = 258;
+    pub const UNLINKAT: usize = 263;
     pub const SYMLINKAT: usize = 266;
     pub const FCHMODAT: usize = 268;
     pub const PPOLL: usize = 271;
     pub const SIGNALFD4: usize = 289;
     pub const DUP3: usize = 292;
     pub const PRLIMIT64: usize = 302;
+    pub const GETRANDOM: usize = 318;
 }
 
 /// Makes a system call and gives its raw result: negative error numbers are errors.

@@ -20,6 +20,7 @@ const STOPPING: u8 = 0x05;
 const PONG: u8 = 0x06;
 const STOP: u8 = 0x81;
 const PING: u8 = 0x82;
+const SET_TIME: u8 = 0x83;
 
 /// Where setting up the guest failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +42,16 @@ pub enum Stage {
     Execute,
     /// A defect of PID 1 itself.
     Internal,
+    /// Reading who the workload is from the configuration file.
+    ConfigFile,
+    /// Becoming the workload's user.
+    User,
     /// A stage this crate does not know.
     Other(u8),
 }
 
 impl Stage {
-    const KNOWN: [(u8, Stage); 8] = [
+    const KNOWN: [(u8, Stage); 10] = [
         (1, Stage::WorkloadFile),
         (2, Stage::Mount),
         (3, Stage::Network),
@@ -55,6 +60,8 @@ impl Stage {
         (6, Stage::Spawn),
         (7, Stage::Execute),
         (8, Stage::Internal),
+        (9, Stage::ConfigFile),
+        (10, Stage::User),
     ];
 
     fn number(self) -> u8 {
@@ -169,6 +176,12 @@ pub enum Request {
         /// Given back in the answer.
         token: u32,
     },
+    /// The host's clock, after a time in which the guest did not run: the guest sets its own unless both agree (see
+    /// [`crate::clock`]). Payload: u64 nanoseconds since 1970.
+    SetTime {
+        /// Nanoseconds since 1970-01-01 00:00 UTC.
+        nanoseconds: u64,
+    },
 }
 
 impl Request {
@@ -177,17 +190,19 @@ impl Request {
         match self {
             Self::Stop { grace_ms } => frame(STOP, &grace_ms.to_le_bytes()),
             Self::Ping { token } => frame(PING, &token.to_le_bytes()),
+            Self::SetTime { nanoseconds } => frame(SET_TIME, &nanoseconds.to_le_bytes()),
         }
     }
 
     /// The meaning of a frame; `None` if its kind is unknown or its payload too short.
     pub fn decode(frame: Frame<'_>) -> Option<Self> {
-        let number = u32::from_le_bytes(field(frame.payload, 0)?);
-        match frame.kind {
-            STOP => Some(Self::Stop { grace_ms: number }),
-            PING => Some(Self::Ping { token: number }),
-            _ => None,
-        }
+        let number = || field(frame.payload, 0).map(u32::from_le_bytes);
+        Some(match frame.kind {
+            STOP => Self::Stop { grace_ms: number()? },
+            PING => Self::Ping { token: number()? },
+            SET_TIME => Self::SetTime { nanoseconds: u64::from_le_bytes(field(frame.payload, 0)?) },
+            _ => return None,
+        })
     }
 }
 
@@ -197,8 +212,8 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-fn field(payload: &[u8], at: usize) -> Option<[u8; 4]> {
-    payload.get(at..at.checked_add(4)?)?.try_into().ok()
+fn field<const N: usize>(payload: &[u8], at: usize) -> Option<[u8; N]> {
+    payload.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -239,9 +254,10 @@ mod tests {
 
     #[test]
     fn golden_requests() {
-        let table: [(Request, &[u8]); 2] = [
+        let table: [(Request, &[u8]); 3] = [
             (Request::Stop { grace_ms: 5000 }, b"\x81\x01\x04\0\x88\x13\0\0"),
             (Request::Ping { token: 0x0102_0304 }, b"\x82\x01\x04\0\x04\x03\x02\x01"),
+            (Request::SetTime { nanoseconds: 0x0102 }, b"\x83\x01\x08\0\x02\x01\0\0\0\0\0\0"),
         ];
         for (message, bytes) in table {
             assert_eq!(message.encode(), bytes, "{message:?}");
@@ -263,6 +279,7 @@ mod tests {
         assert_eq!(event(b"\x03\x01\x04\0\x02\0\0\0"), None);
         assert_eq!(event(b"\x7f\x01\x04\0\x07\0\0\0"), None);
         assert_eq!(request(b"\x81\x01\0\0"), None);
+        assert_eq!(request(b"\x83\x01\x04\0\0\0\0\0"), None);
         assert_eq!(request(b"\xff\x01\x04\0\x07\0\0\0"), None);
     }
 

@@ -3,7 +3,6 @@
 use alloc::ffi::CString;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::cell::RefCell;
 
 use super::{Found, Problem, string};
 use crate::json::Value;
@@ -15,12 +14,12 @@ pub(super) struct Lookup<'a> {
     root: &'a Members,
     process: Option<&'a Members>,
     /// Keys that were there more than once, in any spelling.
-    ambiguous: RefCell<Vec<Problem>>,
+    ambiguous: Vec<Problem>,
 }
 
 impl<'a> Lookup<'a> {
     pub fn new(root: &'a Members, problems: &mut Vec<Problem>) -> Self {
-        let mut lookup = Lookup { root, process: None, ambiguous: RefCell::default() };
+        let mut lookup = Lookup { root, process: None, ambiguous: Vec::new() };
         match lookup.member(root, "", &["process"]).map(|found| found.value) {
             Some(Value::Object(members)) => lookup.process = Some(members),
             Some(Value::Null) | None => {}
@@ -30,7 +29,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// A key of `process`, or, without that object, one of these names.
-    pub fn find(&self, in_process: &str, names: &[&str]) -> Option<Found<'a>> {
+    pub fn find(&mut self, in_process: &str, names: &[&str]) -> Option<Found<'a>> {
         match self.process {
             Some(process) => self.member(process, "process.", &[in_process]),
             None => self.anywhere(names),
@@ -38,12 +37,12 @@ impl<'a> Lookup<'a> {
     }
 
     /// A key of the top level, also beside `process`.
-    pub fn top(&self, names: &[&str]) -> Option<Found<'a>> {
+    pub fn top(&mut self, names: &[&str]) -> Option<Found<'a>> {
         if self.process.is_some() { self.member(self.root, "", names) } else { self.anywhere(names) }
     }
 
     /// A key of `process.user`, or, without `process`, of this name.
-    pub fn user(&self, name: &str) -> Option<Found<'a>> {
+    pub fn user(&mut self, name: &str) -> Option<Found<'a>> {
         let Some(process) = self.process else { return self.anywhere(&[name]) };
         let user = self.member(process, "process.", &["user"])?;
         match user.value {
@@ -55,7 +54,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// Places of tmpfs mounts.
-    pub fn mounts(&self, problems: &mut Vec<Problem>) -> Vec<CString> {
+    pub fn mounts(&mut self, problems: &mut Vec<Problem>) -> Vec<CString> {
         let Some(Found { value, .. }) = self.member(self.root, "", &["mounts"]) else { return Vec::new() };
         let mut places = Vec::new();
         let mut wrong = !matches!(value, Value::Array(_) | Value::Null);
@@ -65,8 +64,8 @@ impl<'a> Lookup<'a> {
                     wrong = true;
                     continue;
                 };
-                let text = |name| self.member(members, "mounts.", &[name]).map(|found| found.value);
-                let is_tmpfs = |name| text(name) == Some(&Value::String(b"tmpfs".to_vec()));
+                let mut text = |name| self.member(members, "mounts.", &[name]).map(|found| found.value);
+                let mut is_tmpfs = |name| text(name) == Some(&Value::String(b"tmpfs".to_vec()));
                 if !(is_tmpfs("type") && is_tmpfs("source")) {
                     continue;
                 }
@@ -86,17 +85,17 @@ impl<'a> Lookup<'a> {
     }
 
     /// What was found to be ambiguous.
-    pub fn ambiguous(&self) -> Vec<Problem> {
-        self.ambiguous.take()
+    pub fn ambiguous(self) -> Vec<Problem> {
+        self.ambiguous
     }
 
     /// At the top level, else wherever the text has it first.
-    fn anywhere(&self, names: &[&str]) -> Option<Found<'a>> {
+    fn anywhere(&mut self, names: &[&str]) -> Option<Found<'a>> {
         self.member(self.root, "", names).or_else(|| first(self.root, names))
     }
 
     /// A member of an object by any of its names.
-    fn member(&self, object: &'a Members, place: &str, names: &[&str]) -> Option<Found<'a>> {
+    fn member(&mut self, object: &'a Members, place: &str, names: &[&str]) -> Option<Found<'a>> {
         let mut all = object.iter().filter(|(key, _)| matches(key, names));
         let (key, value) = all.next()?;
         let mut label = String::from(place);
@@ -104,9 +103,8 @@ impl<'a> Lookup<'a> {
         if all.next().is_some() {
             let why = "given more than once, the first counts";
             let problem = Problem { key: label.clone(), why };
-            let mut ambiguous = self.ambiguous.borrow_mut();
-            if !ambiguous.contains(&problem) {
-                ambiguous.push(problem);
+            if !self.ambiguous.contains(&problem) {
+                self.ambiguous.push(problem);
             }
         }
         Some(Found { key: label, value })

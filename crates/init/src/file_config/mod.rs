@@ -95,7 +95,7 @@ pub fn read(text: &[u8]) -> Result<(FileConfig, Vec<Problem>), JsonError> {
 }
 
 fn interpret(root: &[(Vec<u8>, Value)], problems: &mut Vec<Problem>) -> FileConfig {
-    let lookup = Lookup::new(root, problems);
+    let mut lookup = Lookup::new(root, problems);
     let mut strings = |found| list(found, problems, string).unwrap_or_default();
     let mut command = strings(lookup.top(&["Entrypoint"]));
     command.extend(strings(lookup.find("args", &["args", "Cmd"])));
@@ -114,9 +114,7 @@ fn interpret(root: &[(Vec<u8>, Value)], problems: &mut Vec<Problem>) -> FileConf
         user_problems.push(Problem { key, why: "more than 1024 groups" });
     }
     let tmpfs = lookup.mounts(problems);
-    for found in lookup.ambiguous() {
-        problems.push(found);
-    }
+    problems.extend(lookup.ambiguous());
     FileConfig { command, env, workdir, user, user_problem: user_problems.into_iter().next(), tmpfs }
 }
 

@@ -77,6 +77,51 @@ fn announced_ports_that_never_come_are_given_up() {
 }
 
 #[test]
+fn malformed_words_are_named_and_the_boot_goes_on() {
+    let Some(mut machine) = Machine::shell("env") else { return };
+    for (name, value) in [
+        ("PURLIN_STATIC_IP", "10.0.2.15"),
+        ("KRUN_DHCP", "maybe"),
+        ("PURLIN_VIRTIOFS_MOUNTS", "tag"),
+        ("AGX_VIRTIOFS_MOUNTS", "tag:relative"),
+        ("PURLIN_DISK_MOUNTS", "/dev/vdb"),
+        ("PURLIN_CA_PATH", "relative"),
+        ("KRUN_CONFIG", "relative"),
+        ("KRUN_RLIMITS", "x"),
+    ] {
+        machine = machine.env(name, value);
+    }
+    let outcome = machine.run();
+    assert!(!outcome.output().contains("PURLIN_"), "{}", outcome.stdout);
+    assert!(outcome.output().contains("AGX_VIRTIOFS_MOUNTS=tag:relative\n"));
+    let expected = "purlin-init: PURLIN_STATIC_IP: not address/prefix:router[:dns], skipped: 10.0.2.15\n\
+        purlin-init: KRUN_DHCP: neither 0 nor 1, skipped: maybe\n\
+        purlin-init: PURLIN_VIRTIOFS_MOUNTS: not tag:path[:ro], skipped: tag\n\
+        purlin-init: AGX_VIRTIOFS_MOUNTS: the path is not absolute, skipped: tag:relative\n\
+        purlin-init: PURLIN_DISK_MOUNTS: not device:type:path[:ro], skipped: /dev/vdb\n\
+        purlin-init: PURLIN_CA_PATH: the path is not absolute, skipped: relative\n\
+        purlin-init: KRUN_CONFIG: the path is not absolute, skipped: relative\n\
+        purlin-init: not a resource limit, skipped: x\n";
+    assert_eq!(outcome.stderr, expected);
+}
+
+#[test]
+fn steps_are_told_when_asked_for() {
+    let Some(machine) = Machine::shell("echo ${PURLIN_TRACE-unset}") else { return };
+    let outcome = machine.env(abi::ENV_TRACE, "1").run();
+    assert_eq!(outcome.output(), "unset\n");
+    let steps: Vec<&str> = outcome
+        .stderr
+        .lines()
+        .filter_map(|line| line.strip_prefix("purlin-init: trace ")?.split_once(" ms: "))
+        .map(|(_, step)| step)
+        .collect();
+    assert_eq!(steps.first(), Some(&"start"), "{}", outcome.stderr);
+    assert!(steps.contains(&"mount /proc") && steps.contains(&"bring up lo"), "{steps:?}");
+    assert_eq!(steps.last(), Some(&"the workload starts"));
+}
+
+#[test]
 fn a_mount_that_fails_ends_the_boot() {
     let Some(machine) = Machine::shell("echo no") else { return };
     machine.put("sys", b"a file", 0o644);
@@ -104,7 +149,7 @@ fn outside_of_a_machine_nothing_happens() {
 fn the_binary_is_small_and_needs_no_loader() {
     let binary = purlin_init::binary();
     assert!(binary.starts_with(b"\x7fELF\x02\x01"));
-    assert!(binary.len() < 64 << 10, "{} bytes", binary.len());
+    assert!(binary.len() < 96 << 10, "{} bytes", binary.len());
     let headers = u16::from_le_bytes([binary[56], binary[57]]);
     for index in 0..usize::from(headers) {
         const PT_INTERP: u8 = 3;

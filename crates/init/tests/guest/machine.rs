@@ -21,9 +21,9 @@ use tempfile::TempDir;
 
 /// Long enough for the slowest step on a loaded machine, short enough that a hang is noticed.
 const PATIENCE: Duration = Duration::from_secs(30);
-const APPLETS: [&str; 14] = [
-    "sh", "cat", "echo", "env", "grep", "hostname", "ip", "kill", "ls", "printf", "pwd", "readlink",
-    "setsid", "sleep",
+const APPLETS: [&str; 16] = [
+    "sh", "cat", "echo", "env", "grep", "hostname", "id", "ip", "kill", "ls", "printf", "pwd", "readlink",
+    "setsid", "sleep", "stat",
 ];
 const NAMESPACES: [&str; 6] = ["--pid", "--mount", "--net", "--uts", "--ipc", "--fork"];
 
@@ -38,7 +38,7 @@ pub struct Machine {
     env: Vec<(String, String)>,
     input: &'static str,
     stdio: bool,
-    prelude: &'static str,
+    prelude: String,
 }
 
 /// What is left of a machine.
@@ -73,13 +73,20 @@ impl Machine {
         LazyLock::force(&MODE_BEFORE);
         let root = tempfile::tempdir().unwrap();
         let machine =
-            Self { root, args: Vec::new(), env: Vec::new(), input: "", stdio: true, prelude: "true" };
+            Self { root, args: Vec::new(), env: Vec::new(), input: "", stdio: true, prelude: "true".into() };
         machine.put("init.krun", purlin_init::binary(), 0o755);
-        machine.put("bin/busybox", &fs::read("/bin/busybox").unwrap(), 0o755);
-        for applet in APPLETS {
-            symlink("busybox", machine.path("bin").join(applet)).unwrap();
-        }
+        Self::populate(machine.root.path());
         Some(machine)
+    }
+
+    /// Puts programs into a root directory.
+    pub fn populate(root: &Path) {
+        let bin = root.join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
+        for applet in APPLETS {
+            symlink("busybox", bin.join(applet)).unwrap();
+        }
     }
 
     /// A machine that runs a shell script.
@@ -114,8 +121,8 @@ impl Machine {
     }
 
     /// Shell commands that run before PID 1, in its namespaces; `$0` is the root directory.
-    pub fn prelude(mut self, commands: &'static str) -> Self {
-        self.prelude = commands;
+    pub fn prelude(mut self, commands: impl Into<String>) -> Self {
+        self.prelude = commands.into();
         self
     }
 
@@ -145,7 +152,7 @@ impl Machine {
 
         // A root must be a mount point for its mounts to be shared, and the shell must not add to the environment.
         let redirections = if self.stdio { "" } else { "0<&- 1>&- 2>&-" };
-        let prelude = self.prelude;
+        let prelude = &self.prelude;
         let script = format!(
             "mount --bind \"$0\" \"$0\" && {prelude} && exec /bin/busybox env -i \"$@\" {redirections}"
         );
@@ -195,6 +202,11 @@ fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
 }
 
 impl Running {
+    /// A process that is in the machine's namespaces.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn send(&mut self, request: Request) {
         self.send_bytes(&request.encode());
     }

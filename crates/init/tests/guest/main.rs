@@ -11,6 +11,10 @@
 )]
 
 mod boot;
+mod config_file;
 mod control;
 mod machine;
+mod network;
+mod storage;
+mod trust;
 mod workload;

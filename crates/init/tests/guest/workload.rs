@@ -157,7 +157,7 @@ fn the_workload_can_be_process_1() {
     let Some(machine) = Machine::shell("echo $$; exit 3") else { return };
     let outcome = machine.env("KRUN_INIT_PID1", "1").run();
     assert_eq!((outcome.stdout.as_str(), outcome.status.code()), ("1\n", Some(3)));
-    assert_eq!(outcome.events, []);
+    assert_eq!(outcome.events, [Event::Hello { version: 1 }]);
 
     let Some(machine) = Machine::new() else { return };
     let outcome = machine.env("KRUN_INIT_PID1", "1").env("KRUN_INIT", "/missing").run();
