@@ -140,7 +140,8 @@ fn with_file(args: &[&str], env: &[&str], file: &str) -> (Config, Vec<Warning>) 
 #[test]
 fn the_files_command_comes_between_the_words_program_and_arguments() {
     let file = r#"{"process":{"args":["from","file"]}}"#;
-    let table: [(&[&str], &[&str], &str, &[&str]); 5] = [
+    type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a str, &'a [&'a str]);
+    let table: [Row<'_>; 5] = [
         (&["KRUN_INIT=prog"], &["arg"], file, &["prog", "arg"]),
         (&[], &["arg"], file, &["from", "file"]),
         (&[], &["arg"], "{}", &["arg"]),

@@ -299,7 +299,8 @@ fn a_renewal_that_changes_nothing_is_silent() {
 #[test]
 fn times_of_a_lease() {
     // lease, option 58, option 59: renewal, rebinding, end
-    let table: [(u32, Option<u32>, Option<u32>, [u64; 3]); 6] = [
+    type Row = (u32, Option<u32>, Option<u32>, [u64; 3]);
+    let table: [Row; 6] = [
         (80, None, None, [40, 70, 80]),
         (80, Some(10), Some(20), [10, 20, 80]),
         (80, Some(30), Some(20), [15, 20, 80]),
