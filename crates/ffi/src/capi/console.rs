@@ -39,6 +39,26 @@ enum Ends {
     Streams { input: RawFd, output: RawFd },
 }
 
+impl ConsoleCalls {
+    /// All descriptors that could be terminals put into raw mode.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let mut list = Vec::new();
+        if !self.implicit_disabled && self.output.is_none() {
+            list.extend([0, 1, 2]);
+        }
+        for console in &self.added {
+            match console {
+                Added::Standard { input, output, error } => list.extend([*input, *output, *error]),
+                Added::Multiport(ports) => list.extend(ports.iter().filter_map(|port| match port.ends {
+                    Ends::Terminal(fd) => Some(fd),
+                    Ends::Streams { .. } => None,
+                })),
+            }
+        }
+        list
+    }
+}
+
 /// No implicit console.
 #[unsafe(no_mangle)]
 pub extern "C" fn krun_disable_implicit_console(ctx_id: u32) -> i32 {

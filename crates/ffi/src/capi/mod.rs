@@ -36,6 +36,7 @@ mod machine;
 mod net;
 mod overlay;
 mod pointers;
+mod rescue;
 mod running;
 mod serial;
 mod shutdown;

@@ -12,7 +12,7 @@ use crate::config::SerialLine;
 /// A line, in numbers of descriptors that are looked at when the machine is started.
 #[derive(Debug)]
 pub(super) struct AddedLine {
-    input: RawFd,
+    pub input: RawFd,
     output: RawFd,
 }
 

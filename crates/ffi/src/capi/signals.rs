@@ -6,6 +6,7 @@ use signal_hook::consts::{SIGINT, SIGWINCH};
 use signal_hook::iterator::Signals;
 use vmm_sys_util::signal::{block_signal, unblock_signal};
 
+use super::rescue::Rescue;
 use crate::vm::Vm;
 
 /// While this lives, the calling thread and those it starts hear of a closed pipe by an error of `write`
@@ -29,13 +30,14 @@ impl Drop for BlockedPipe {
 
 /// Passes new sizes of terminals on to the guest and, if Ctrl-C does not come as a character, SIGINT as one.
 /// Signals nothing would be done with keep their disposition. Lasts until the process ends.
-pub(super) fn relay(vm: &Arc<Vm>) {
+pub(super) fn relay(vm: &Arc<Vm>, rescue: &Rescue) {
     let mut wanted = Vec::new();
     wanted.extend(vm.has_terminals().then_some(SIGWINCH));
     wanted.extend(vm.takes_interrupts().then_some(SIGINT));
     if wanted.is_empty() {
         return;
     }
+    wanted.iter().for_each(|signal| rescue.release(*signal));
     let vm = Arc::clone(vm);
     let started = Signals::new(wanted).and_then(|mut signals| {
         std::thread::Builder::new().name("purlin-signals".to_owned()).spawn(move || {

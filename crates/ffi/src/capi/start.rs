@@ -7,6 +7,7 @@ use rustix::thread::set_name;
 
 use super::console::Added;
 use super::guard::{Failure, call};
+use super::rescue::Rescue;
 use super::serial::AddedLine;
 use super::stdio::Stdio;
 use super::{control, exit, running, serial, shutdown, signals, table};
@@ -42,6 +43,8 @@ fn name_thread() {
 
 fn run(ctx_id: u32) -> Result<i32, Failure> {
     let mut context = table::take(ctx_id)?;
+    let serial_inputs = context.serial_lines.iter().map(|line| line.input);
+    let rescue = Rescue::new(context.consoles.descriptors().into_iter().chain(serial_inputs))?;
     let mut stdio = Stdio::capture()?;
     let added = context.consoles.added.iter().map(Added::open).collect::<Result<Vec<_>, _>>()?;
     let lines = serial::effective(&context.serial_lines)
@@ -67,7 +70,7 @@ fn run(ctx_id: u32) -> Result<i32, Failure> {
     control::serve(&vm, control_socket.as_deref())?;
     vm.start()?;
     running::insert(ctx_id, &vm);
-    signals::relay(&vm);
+    signals::relay(&vm, &rescue);
     if let Some(event) = shutdown {
         shutdown::relay(&vm, event);
     }

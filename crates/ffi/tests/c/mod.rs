@@ -1,5 +1,7 @@
 //! Compiling C programs against the built library, and running them.
 
+pub mod pty;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -4,9 +4,12 @@
  * our init. elf, gz: with a kernel in a file. lines: with the standard streams as a serial line in place of a console.
  * out: with the standard output as a serial line in place of a console. event: stopped by the shutdown descriptor when a
  * byte comes from the standard input. ctrl-alt-del: likewise, by that.
+ * exit: SIGUSR1 is handled by exit(3).
  * log: with a log. control: with a control socket of that name. fork: in a child of the process that made the context. user: after a change of the user. */
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 
 #include "check.h"
@@ -27,6 +30,12 @@ static void *stop(void *unused)
 		CHECK(krun_send_ctrl_alt_del(ctx), 0);
 	fflush(stdout);
 	return NULL;
+}
+
+static void exit_now(int unused)
+{
+	(void)unused;
+	exit(3);
 }
 
 int main(int argc, char **argv)
@@ -60,6 +69,8 @@ int main(int argc, char **argv)
 			CHECK((event = krun_get_shutdown_eventfd(ctx)) > 2, 1);
 		if (strcmp(argv[i], "event") == 0 || strcmp(argv[i], "ctrl-alt-del") == 0)
 			CHECK(pthread_create(&thread, NULL, stop, NULL), 0);
+		if (strcmp(argv[i], "exit") == 0)
+			signal(SIGUSR1, exit_now);
 		if (strcmp(argv[i], "log") == 0)
 			CHECK(krun_set_log_level(KRUN_LOG_LEVEL_INFO), 0);
 		if (strcmp(argv[i], "control") == 0)

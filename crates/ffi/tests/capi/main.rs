@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure is a failed test")]
 
+#[allow(dead_code, reason = "shared with the tests for the rig")]
 #[path = "../c/mod.rs"]
 mod c;
 mod calls;
@@ -10,3 +11,4 @@ mod control;
 mod header;
 mod machines;
 mod symbols;
+mod terminals;

@@ -1,11 +1,11 @@
 //! Consoles on files, pipes and terminals.
 
-use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use crate::c::pty::{expect, mode, terminal};
 use crate::guest::{Host, finish, piped};
 
 #[test]
@@ -70,36 +70,6 @@ fn streams_of_named_ports_and_of_another_console() {
         assert_eq!(read_all(read_output), "through ports\n", "{options:?}");
         assert_eq!(read_all(read_error), "err\n", "{options:?}");
         assert_eq!(finish(child).code, Some(6), "{options:?}");
-    }
-}
-
-/// Both ends of a new terminal of 100 columns and 30 rows.
-fn terminal() -> (File, OwnedFd) {
-    let (mut master, mut slave) = (-1, -1);
-    let size = libc::winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
-    let none = std::ptr::null_mut();
-    // SAFETY: the pointers are to two integers, to nothing, and to a size.
-    assert_eq!(unsafe { libc::openpty(&mut master, &mut slave, none, none.cast(), &size) }, 0);
-    // SAFETY: new, and nobody else's.
-    unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) }
-}
-
-fn mode(terminal: &OwnedFd) -> (u32, u32, u32) {
-    // SAFETY: all-zero is a termios.
-    let mut mode: libc::termios = unsafe { std::mem::zeroed() };
-    // SAFETY: writes one termios.
-    assert_eq!(unsafe { libc::tcgetattr(terminal.as_raw_fd(), &mut mode) }, 0);
-    (mode.c_iflag, mode.c_oflag, mode.c_lflag)
-}
-
-/// Reads until the text has come.
-fn expect(master: &mut File, text: &str) {
-    let mut seen = Vec::new();
-    while !String::from_utf8_lossy(&seen).contains(text) {
-        let mut byte = [0];
-        let count = master.read(&mut byte);
-        assert!(matches!(count, Ok(1)), "{count:?} after {:?}", String::from_utf8_lossy(&seen));
-        seen.extend(byte);
     }
 }
 
