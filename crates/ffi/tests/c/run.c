@@ -4,12 +4,13 @@
  * our init. elf, gz: with a kernel in a file. lines: with the standard streams as a serial line in place of a console.
  * out: with the standard output as a serial line in place of a console. event: stopped by the shutdown descriptor when a
  * byte comes from the standard input. ctrl-alt-del: likewise, by that.
- * exit: SIGUSR1 is handled by exit(3).
+ * umask: with one of 027. nobody: as user and group 65534, with a console file. exit: SIGUSR1 is handled by exit(3).
  * log: with a log. control: with a control socket of that name. fork: in a child of the process that made the context. user: after a change of the user. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "check.h"
@@ -69,6 +70,13 @@ int main(int argc, char **argv)
 			CHECK((event = krun_get_shutdown_eventfd(ctx)) > 2, 1);
 		if (strcmp(argv[i], "event") == 0 || strcmp(argv[i], "ctrl-alt-del") == 0)
 			CHECK(pthread_create(&thread, NULL, stop, NULL), 0);
+		if (strcmp(argv[i], "umask") == 0)
+			umask(027);
+		if (strcmp(argv[i], "nobody") == 0) {
+			CHECK(krun_setuid(ctx, 65534), 0);
+			CHECK(krun_setgid(ctx, 65534), 0);
+			CHECK(krun_set_console_output(ctx, "out/console"), 0);
+		}
 		if (strcmp(argv[i], "exit") == 0)
 			signal(SIGUSR1, exit_now);
 		if (strcmp(argv[i], "log") == 0)

@@ -7,6 +7,7 @@
 #[path = "../c/mod.rs"]
 mod c;
 mod calls;
+mod contract;
 mod control;
 mod header;
 mod machines;
