@@ -4,6 +4,7 @@
 //! programs that it wants in the guest or beside it. Everything else is the same for all.
 
 mod boot;
+mod fs;
 mod memory;
 mod peer;
 mod run;
@@ -29,6 +30,7 @@ the ratios repeat on any machine. Prints the medians; the ratio is to libkrun, o
 
   BENCH      boot   boot and exit of /bin/true, from exec to exit, and the memory of the process of an idle guest
                     outside guest RAM; 1 vCPU, 256 MiB
+             fs     64 MiB read from a share and 64 MiB written, 400 files created and 400 looked at
   -n ROUNDS  counted rounds, after one that fills caches (5)
   LIBRARY    ours      this workspace's release build (cargo xtask dist)
              libkrun   libkrun 1.19.7 with blk and net, built in the cache from crates.io
@@ -60,7 +62,7 @@ struct Tool {
     source: &'static str,
 }
 
-const BENCHES: &[Bench] = &[boot::BENCH];
+const BENCHES: &[Bench] = &[boot::BENCH, fs::BENCH];
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
