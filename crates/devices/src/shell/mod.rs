@@ -3,7 +3,9 @@
 
 mod event_loop;
 mod lifecycle;
+mod pool;
 mod slot;
 
 pub use event_loop::{EventLoop, LoopHandle, QueueWorker, WorkerId};
+pub use pool::Pool;
 pub use slot::WorkerSlot;

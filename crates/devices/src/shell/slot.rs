@@ -81,21 +81,34 @@ impl<W: QueueWorker> WorkerSlot<W> {
     /// What the worker waits for, past `deadline`. It then still runs, or parks itself a little later; a
     /// further call finds out.
     pub fn park(&mut self, deadline: Instant) -> Result<(), String> {
-        if let State::Running(id) = self.state {
-            let reply = self.handle.take(id, deadline).map_err(|e| e.to_string())?;
-            self.state = State::Leaving(id, reply);
-        }
-        let State::Leaving(id, reply) = &self.state else { return Ok(()) };
-        let id = *id;
-        let wait = deadline.saturating_duration_since(Instant::now());
-        match reply.recv_timeout(wait) {
-            Ok(answer) => self.take_answer(id, answer),
-            Err(RecvTimeoutError::Timeout) => Err("its worker is still in a request".to_owned()),
-            Err(RecvTimeoutError::Disconnected) => {
-                self.state = State::Empty;
-                Err("its loop has ended".to_owned())
+        self.settle();
+        let mut asked = self.ask(deadline)?;
+        loop {
+            let State::Leaving(id, reply) = &self.state else { return Ok(()) };
+            let id = *id;
+            let wait = deadline.saturating_duration_since(Instant::now());
+            let answer = match reply.recv_timeout(wait) {
+                Ok(answer) => self.take_answer(id, answer),
+                Err(RecvTimeoutError::Timeout) => return Err("its worker is still in a request".to_owned()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.state = State::Empty;
+                    return Err("its loop has ended".to_owned());
+                }
+            };
+            // The refusal of an earlier request, which had less time, does not count.
+            if answer.is_ok() || asked {
+                return answer;
             }
+            asked = self.ask(deadline)?;
         }
+    }
+
+    /// Asks the loop for a worker that runs; true if it does.
+    fn ask(&mut self, deadline: Instant) -> Result<bool, String> {
+        let State::Running(id) = self.state else { return Ok(false) };
+        let reply = self.handle.take(id, deadline).map_err(|e| e.to_string())?;
+        self.state = State::Leaving(id, reply);
+        Ok(true)
     }
 
     /// Drops the parked worker, if any; the slot is then empty.

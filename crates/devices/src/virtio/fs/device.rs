@@ -10,8 +10,8 @@ use super::config::{FsConfig, FsConfigError, TAG_MAX};
 use super::exchange::Scratch;
 use super::server::{FileServer, Share};
 use super::state::{load_session, save_session};
-use super::worker::FsWorker;
-use crate::shell::{EventLoop, WorkerSlot};
+use super::worker::{FsWorker, InFlight, WAITING_THREADS};
+use crate::shell::{EventLoop, Pool, WorkerSlot};
 use crate::virtio::device::section_kind::DEVICE_BASE;
 use crate::virtio::{
     ActivateContext, ActivateError, Busy, DeviceType, IoCounters, IoCounts, ResetProgress, RestoreError,
@@ -31,6 +31,7 @@ pub struct Fs {
     counters: Arc<IoCounters>,
     // The slot goes before the loop it sends to.
     slot: WorkerSlot<FsWorker>,
+    waiting: Arc<Pool>,
     _thread: EventLoop,
 }
 
@@ -53,7 +54,8 @@ impl Fs {
         let thread = EventLoop::spawn("purlin-fs")
             .map_err(|source| FsConfigError::Thread { tag: share.tag.clone(), source })?;
         let slot = WorkerSlot::new(thread.handle());
-        Ok(Fs { share, config: space, features: 0, counters: Arc::default(), slot, _thread: thread })
+        let waiting = Arc::new(Pool::new("purlin-fs-wait", WAITING_THREADS));
+        Ok(Fs { share, config: space, features: 0, counters: Arc::default(), slot, waiting, _thread: thread })
     }
 
     /// The tag the guest mounts.
@@ -68,7 +70,9 @@ impl Fs {
             return Err(ActivateError::QueueCount { expected, found });
         }
         let (scratch, counters) = (Scratch::default(), self.counters.clone());
-        Ok(FsWorker { memory, queues, interrupt, server, scratch, counters, failed: false })
+        let in_flight = InFlight::new(Arc::clone(&self.waiting))
+            .map_err(|source| ActivateError::Host { what: "event descriptor", source })?;
+        Ok(FsWorker { memory, queues, interrupt, server, scratch, counters, in_flight, failed: false })
     }
 }
 

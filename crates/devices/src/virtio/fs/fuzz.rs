@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use fuse_backend_rs::abi::fuse_abi::{InHeader, Opcode};
 use purlin_snapshot::{Reader, Writer};
-use purlin_vmm_core::memory::{ByteValued, GuestRam};
+use purlin_vmm_core::memory::{ByteValued, SharedRam};
 use virtio_queue::QueueOwnedT;
 
 use super::config::{FsConfig, Source};
-use super::exchange::{Scratch, exchange};
+use super::exchange::{Outcome, Scratch, exchange};
 use super::overlay::{OverlayEntry, OverlayKind};
 use super::server::{FileServer, Share};
 use super::state::{load_session, save_session};
@@ -97,14 +97,17 @@ fn run(share: Arc<Share>, mut rest: &[u8]) {
 fn serve_one(
     server: &mut FileServer,
     scratch: &mut Scratch,
-    ram: &GuestRam,
+    ram: &SharedRam,
     queue: &mut virtio_queue::Queue,
 ) -> u32 {
     use virtio_queue::QueueT;
-    let Ok(Some(chain)) = queue.iter(ram).map(|mut chains| chains.next()) else { return 0 };
+    let Ok(Some(chain)) = queue.iter(&**ram).map(|mut chains| chains.next()) else { return 0 };
     let head = chain.head_index();
-    let written = exchange(server, scratch, ram, chain);
-    let _ = queue.add_used(ram, head, written);
+    let written = match exchange(server, scratch, ram, chain) {
+        Outcome::Written(written) => written,
+        Outcome::Later(task) => task.run(),
+    };
+    let _ = queue.add_used(&**ram, head, written);
     written
 }
 

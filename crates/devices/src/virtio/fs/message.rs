@@ -5,9 +5,9 @@
 use std::ffi::CStr;
 
 use fuse_backend_rs::abi::fuse_abi::{
-    BatchForgetIn, CreateIn, FallocateIn, ForgetIn, ForgetOne, FsyncIn, GETATTR_FH, GetattrIn, GetxattrIn,
-    InHeader, InitIn, IoctlIn, LinkIn, LseekIn, MkdirIn, MknodIn, Opcode, OpenIn, OutHeader, ReadIn,
-    ReleaseIn, Rename2In, RenameIn, SetattrIn, SetxattrIn, WriteIn,
+    BatchForgetIn, CopyFileRangeIn, CreateIn, FallocateIn, ForgetIn, ForgetOne, FsyncIn, GETATTR_FH,
+    GetattrIn, GetxattrIn, InHeader, InitIn, IoctlIn, LinkIn, LseekIn, MkdirIn, MknodIn, Opcode, OpenIn,
+    OutHeader, ReadIn, ReleaseIn, Rename2In, RenameIn, SetattrIn, SetxattrIn, WriteIn,
 };
 use purlin_vmm_core::memory::ByteValued;
 use rustix::io::Errno;
@@ -24,6 +24,8 @@ pub(super) const IN_HEADER: usize = size_of::<InHeader>();
 /// Bytes of the reply header.
 pub(super) const OUT_HEADER: usize = size_of::<OutHeader>();
 
+/// FUSE_TMPFILE (protocol 7.37), which the structures' crate does not know.
+pub(super) const TMPFILE: u32 = 51;
 /// Set in the second flags word's place when it is there (`FUSE_INIT_EXT`).
 const INIT_EXT: u32 = 1 << 30;
 /// Longest value of an extended attribute (Linux `XATTR_SIZE_MAX`).
@@ -170,6 +172,9 @@ pub(super) enum Request<'a> {
         offset: u64,
         whence: u32,
     },
+    CopyFileRange(CopyFileRangeIn),
+    /// A file without a name. Linux sends one, which stands for nothing.
+    Tmpfile(CreateIn),
     /// Not served: the guest kernel has a fallback, or its caller gets ENOSYS.
     Unsupported,
 }
@@ -284,6 +289,12 @@ impl<'a> Request<'a> {
                 let args: LseekIn = b.take()?;
                 Request::Lseek { fh: args.fh, offset: args.offset, whence: args.whence }
             }
+            op if op == Opcode::CopyFileRange as u32 => Request::CopyFileRange(b.take()?),
+            TMPFILE => {
+                let args = b.take()?;
+                only_str(b.0)?;
+                Request::Tmpfile(args)
+            }
             _ => Request::Unsupported,
         })
     }
@@ -301,9 +312,9 @@ impl<'a> Request<'a> {
             | Request::Mkdir { .. }
             | Request::Link { .. } => ENTRY,
             Request::Getattr { .. } | Request::Setattr(_) => ATTR,
-            Request::Create { .. } => ENTRY + OPEN,
+            Request::Create { .. } | Request::Tmpfile(_) => ENTRY + OPEN,
             Request::Open { .. } | Request::Opendir | Request::Ioctl(_) => OPEN,
-            Request::Write(_) | Request::Lseek { .. } => 8,
+            Request::Write(_) | Request::CopyFileRange(_) | Request::Lseek { .. } => 8,
             Request::Statfs => 80,
             Request::Getxattr { size, .. } | Request::Listxattr { size } => (*size as usize).max(8),
             Request::Init { .. } => 64,

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `worker` | takes chains, gives them back, interrupts once per batch | |
 //! | `exchange` | one chain: copies header and arguments out once, places the reply | |
+//! | `buffers` | the guest memory of a chain | |
 //! | `message` | checks lengths, parses arguments into a typed request | yes |
 //! | `names` | what may be a name | yes |
 //! | `nodes` | the inodes a guest knows, as (parent, name) and identity | yes |
@@ -37,7 +38,10 @@
 //!
 //! # Threads
 //!
-//! Each device has a thread of its own with a umask of its own (0); the process's umask is untouched. As
+//! Each device has a thread of its own with a umask of its own (0); the process's umask is untouched. What may
+//! wait for the host goes to up to four further threads, and others are served meanwhile: reads of what the host
+//! does not have in memory (it tells, by `RWF_NOWAIT`), long writes, `fsync`, `fallocate`, copies. Reads and
+//! writes on a file system in memory are done at once. FIFOs and locks are the guest's own and never get here. As
 //! root, new files belong to the guest's user; otherwise to the user of this process.
 //!
 //! # Example
@@ -58,6 +62,7 @@
 //! # Ok::<(), purlin_devices::virtio::fs::FsConfigError>(())
 //! ```
 
+mod buffers;
 mod config;
 mod device;
 mod exchange;

@@ -133,16 +133,32 @@ impl NodeTable {
             }
             return Ok(id);
         }
+        let id = self.add(identity, Place::At { parent, name: name.into() })?;
+        self.adopt(parent);
+        Ok(id)
+    }
+
+    /// A new object that has no name; the guest is told of it. One that is known has one.
+    pub fn learn_nameless(&mut self, identity: Identity) -> Result<u64, Full> {
+        if let Some(id) = self.find(&identity) {
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.lookups = node.lookups.saturating_add(1);
+            }
+            return Ok(id);
+        }
+        self.add(identity, Place::Gone)
+    }
+
+    fn add(&mut self, identity: Identity, place: Place) -> Result<u64, Full> {
         if self.nodes.len() >= self.limit {
             return Err(Full);
         }
         let id = self.next;
         self.next = self.next.saturating_add(1);
-        let mut node = Node::new(identity, Place::At { parent, name: name.into() });
+        let mut node = Node::new(identity, place);
         node.lookups = 1;
         self.nodes.insert(id, node);
         self.by_identity.insert(identity, id);
-        self.adopt(parent);
         Ok(id)
     }
 

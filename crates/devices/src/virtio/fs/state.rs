@@ -186,9 +186,7 @@ fn load_handles(r: &mut Reader<'_>, server: &mut FileServer) -> Result<(), Resto
         let fh = r.u64("handle.fh")?;
         let node = r.u64("handle.node")?;
         let handle = match r.u8("handle.kind")? {
-            HANDLE_FILE => {
-                Handle::File { node, flags: OFlags::from_bits_retain(r.u32("handle.flags")?), file: None }
-            }
+            HANDLE_FILE => Handle::unopened(node, OFlags::from_bits_retain(r.u32("handle.flags")?)),
             HANDLE_DIR => Handle::Dir { node, stream: None },
             other => return Err(bad("handle.kind", other.into())),
         };

@@ -104,6 +104,18 @@ pub(super) fn create_at(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags, mode: M
     retry(|| openat(dir, name, flags, mode)).map(File::from)
 }
 
+/// Creates a regular file without a name in a directory's file system.
+pub(super) fn create_nameless(dir: BorrowedFd<'_>, flags: OFlags, mode: Mode) -> Result<File, Errno> {
+    let flags = flags | OFlags::TMPFILE | OFlags::CLOEXEC;
+    retry(|| openat(dir, c".", flags, mode)).map(File::from)
+}
+
+/// An `O_PATH` descriptor of what another descriptor stands for.
+pub(super) fn path_of(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let path = ProcPath::new(fd);
+    retry(|| openat(CWD, path.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()))
+}
+
 /// Opens a directory for reading from its `O_PATH` descriptor.
 pub(super) fn open_dir(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     openat(dir, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())

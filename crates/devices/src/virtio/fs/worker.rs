@@ -1,6 +1,8 @@
 //! Serves the two queues.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
@@ -8,11 +10,12 @@ use purlin_vmm_core::memory::SharedRam;
 use thiserror::Error;
 use virtio_queue::{QueueOwnedT, QueueT};
 use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::exchange::{Scratch, exchange};
+use super::exchange::{Outcome, Scratch, Task, exchange};
 use super::server::FileServer;
 use super::sys;
-use crate::shell::QueueWorker;
+use crate::shell::{Pool, QueueWorker};
 use crate::virtio::{DeviceQueue, Interrupt, IoCounters, Signal};
 
 /// Requests served per wake-up: between batches the loop can take the worker away.
@@ -27,6 +30,44 @@ pub(super) enum RingError {
     Head { head: u16, size: u16 },
 }
 
+/// Requests that other threads may have at one time: what a driver with one queue can have in its ring.
+const MAX_IN_FLIGHT: usize = 1024;
+/// Threads for requests that may wait for the host. They are started when they are needed.
+pub(super) const WAITING_THREADS: usize = 4;
+/// What the event of finished requests carries; queues carry their numbers.
+const FINISHED: u32 = u32::MAX;
+
+/// A request another thread has finished: queue, head and bytes written.
+type Finished = (usize, u16, u32);
+
+/// Requests in other threads' hands.
+pub(super) struct InFlight {
+    pool: Arc<Pool>,
+    wake: Arc<EventFd>,
+    finished: (Sender<Finished>, Receiver<Finished>),
+    count: usize,
+}
+
+impl InFlight {
+    pub fn new(pool: Arc<Pool>) -> io::Result<Self> {
+        let wake = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
+        Ok(InFlight { pool, wake, finished: channel(), count: 0 })
+    }
+
+    /// Gives a task to another thread. Without one it is done here.
+    fn start(&mut self, index: usize, head: u16, task: Box<Task>) {
+        let (wake, done) = (Arc::clone(&self.wake), self.finished.0.clone());
+        let call = move || {
+            let _ = done.send((index, head, task.run()));
+            let _ = wake.write(1);
+        };
+        self.count += 1;
+        if let Err(call) = self.pool.run(Box::new(call)) {
+            call();
+        }
+    }
+}
+
 /// Owns queues and session while the device is active.
 pub(super) struct FsWorker {
     pub memory: SharedRam,
@@ -35,6 +76,7 @@ pub(super) struct FsWorker {
     pub server: FileServer,
     pub scratch: Scratch,
     pub counters: Arc<IoCounters>,
+    pub in_flight: InFlight,
     /// Set after a malformed ring; the queues are not touched until reset.
     pub failed: bool,
 }
@@ -64,31 +106,97 @@ impl FsWorker {
 
     /// Serves up to [`BATCH`] requests of one queue; true if more may be waiting.
     fn batch(&mut self, index: usize) -> Result<bool, RingError> {
-        let Self { memory, queues, server, scratch, counters, .. } = self;
-        let Some(DeviceQueue { queue, index, .. }) = queues.get_mut(index) else { return Ok(false) };
+        let Self { memory, queues, server, scratch, counters, in_flight, .. } = self;
+        let Some(DeviceQueue { queue, index: number, .. }) = queues.get_mut(index) else { return Ok(false) };
         if !queue.ready() {
             return Ok(false);
         }
         let ram = &**memory;
         queue.disable_notification(ram)?;
-        let mut served = 0;
-        while served < BATCH {
+        let (mut taken, mut answered) = (0, 0);
+        while taken < BATCH {
+            if in_flight.count >= MAX_IN_FLIGHT {
+                // Goes on when one of them is finished.
+                break;
+            }
             let Some(chain) = queue.iter(ram)?.next() else { break };
             let head = chain.head_index();
             if head >= queue.size() {
                 return Err(RingError::Head { head, size: queue.size() });
             }
+            taken += 1;
             scratch.taken = 0;
-            let written = exchange(server, scratch, ram, chain);
-            queue.add_used(ram, head, written)?;
+            let outcome = exchange(server, scratch, memory, chain);
             counters.from_guest(scratch.taken as u64);
-            counters.to_guest(written.into());
-            served += 1;
+            match outcome {
+                Outcome::Written(written) => {
+                    queue.add_used(ram, head, written)?;
+                    counters.to_guest(written.into());
+                    answered += 1;
+                }
+                Outcome::Later(task) => in_flight.start(index, head, task),
+            }
         }
-        if served > 0 && queue.needs_notification(ram)? {
-            self.interrupt.trigger(Signal::Queue(*index));
+        if answered > 0 && queue.needs_notification(ram)? {
+            self.interrupt.trigger(Signal::Queue(*number));
         }
-        Ok(served == BATCH || queue.enable_notification(ram)?)
+        Ok(taken == BATCH || queue.enable_notification(ram)?)
+    }
+
+    /// Gives finished requests back to the driver.
+    fn give_back(&mut self) -> Result<(), RingError> {
+        let was_full = self.in_flight.count >= MAX_IN_FLIGHT;
+        let mut answered = vec![false; self.queues.len()];
+        while let Ok(finished) = self.in_flight.finished.1.try_recv() {
+            self.give_one_back(finished, &mut answered)?;
+        }
+        self.interrupt_for(&answered)?;
+        if was_full {
+            for index in 0..self.queues.len() {
+                self.run(index);
+            }
+        }
+        Ok(())
+    }
+
+    fn give_one_back(
+        &mut self,
+        (index, head, written): Finished,
+        answered: &mut [bool],
+    ) -> Result<(), RingError> {
+        self.in_flight.count = self.in_flight.count.saturating_sub(1);
+        if self.failed {
+            return Ok(());
+        }
+        if let (Some(DeviceQueue { queue, .. }), Some(answered)) =
+            (self.queues.get_mut(index), answered.get_mut(index))
+        {
+            queue.add_used(&*self.memory, head, written)?;
+            self.counters.to_guest(written.into());
+            *answered = true;
+        }
+        Ok(())
+    }
+
+    fn interrupt_for(&mut self, answered: &[bool]) -> Result<(), RingError> {
+        for (DeviceQueue { queue, index, .. }, answered) in self.queues.iter_mut().zip(answered) {
+            if *answered && queue.needs_notification(&*self.memory)? {
+                self.interrupt.trigger(Signal::Queue(*index));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until no other thread has a request any more.
+    fn wait_for_all(&mut self, deadline: Instant) -> Result<bool, RingError> {
+        let mut answered = vec![false; self.queues.len()];
+        while self.in_flight.count > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(finished) = self.in_flight.finished.1.recv_timeout(left) else { break };
+            self.give_one_back(finished, &mut answered)?;
+        }
+        self.interrupt_for(&answered)?;
+        Ok(self.in_flight.count == 0)
     }
 }
 
@@ -97,26 +205,37 @@ impl MutEventSubscriber for FsWorker {
         if let Err(e) = sys::private_umask() {
             self.fail(&format_args!("cannot set up the thread: {e}"));
         }
+        // Edge triggered, so that the counters need not be read: every notification is an edge. The index of a
+        // queue fits: there are two.
+        let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;
+        let queues = (0u32..).zip(&self.queues).map(|(index, q)| Events::with_data(&*q.event, index, edge));
+        let finished = Events::with_data(&*self.in_flight.wake, FINISHED, edge);
+        let watched: Result<Vec<()>, _> = queues.chain([finished]).map(|events| ops.add(events)).collect();
+        if let Err(e) = watched {
+            self.fail(&format_args!("cannot watch its queues: {e}"));
+        }
         for index in 0..self.queues.len() {
-            let Some(queue) = self.queues.get(index) else { return };
-            // Edge triggered, so that the counter need not be read: every notification is an edge. The index
-            // of a queue fits: there are two.
-            let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;
-            if let Err(e) = ops.add(Events::with_data(&*queue.event, index as u32, edge)) {
-                self.fail(&format_args!("cannot watch a queue: {e}"));
-            }
             self.run(index);
         }
     }
 
     fn process(&mut self, events: Events, _ops: &mut EventOps) {
-        self.run(events.data() as usize);
+        if events.data() != FINISHED {
+            return self.run(events.data() as usize);
+        }
+        if let Err(e) = self.give_back() {
+            self.fail(&e);
+        }
     }
 }
 
 impl QueueWorker for FsWorker {
-    /// Every request is finished before `process` returns.
-    fn drain(&mut self, _deadline: Instant) -> Result<(), String> {
+    fn drain(&mut self, deadline: Instant) -> Result<(), String> {
+        match self.wait_for_all(deadline) {
+            Ok(true) => {}
+            Ok(false) => return Err(format!("{} requests wait for the host", self.in_flight.count)),
+            Err(e) => self.fail(&e),
+        }
         Ok(())
     }
 }

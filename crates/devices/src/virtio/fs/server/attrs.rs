@@ -77,7 +77,7 @@ impl FileServer {
         let has_handle = args.valid & fuse_backend_rs::abi::fuse_abi::FATTR_FH != 0;
         let opened;
         let file = if has_handle {
-            &*self.file(node, args.fh)?
+            self.file(node, args.fh)?
         } else {
             opened = self.open_file(node, OFlags::WRONLY)?;
             &opened

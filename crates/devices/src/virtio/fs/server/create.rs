@@ -62,6 +62,24 @@ impl FileServer {
         }
     }
 
+    /// A file without a name (`O_TMPFILE`), which LINK may give one.
+    pub(super) fn tmpfile(&mut self, header: &InHeader, args: &CreateIn) -> Res<(EntryOut, OpenOut)> {
+        self.host_only(header.nodeid)?;
+        self.room_for_handle()?;
+        let dir = self.path_fd(header.nodeid)?;
+        let given = OFlags::from_bits_retain(args.flags);
+        // O_EXCL: it never gets a name.
+        let flags = given & (OFlags::ACCMODE | OFlags::APPEND | OFlags::DSYNC | OFlags::SYNC | OFlags::EXCL);
+        let mode = Mode::from_raw_mode(args.mode & 0o7777);
+        let file = {
+            let _acting = self.act_as(header)?;
+            self.with_room(|_| sys::create_nameless(dir.as_fd(), flags, mode))?
+        };
+        let entry = self.learn_nameless(&file)?;
+        let open = self.add_created(entry.nodeid, flags - OFlags::EXCL, file);
+        Ok((entry, open))
+    }
+
     fn open_existing(&mut self, parent: u64, name: &CStr, flags: u32) -> Res<(EntryOut, OpenOut)> {
         let entry = self.lookup(parent, name)?;
         match self.open(entry.nodeid, flags) {

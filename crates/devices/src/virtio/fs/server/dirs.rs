@@ -2,14 +2,15 @@
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use fuse_backend_rs::abi::fuse_abi::{Dirent, EntryOut, OpenOut, ReadIn};
 use purlin_vmm_core::memory::ByteValued;
-use rustix::fs::{Dir, DirEntry, FileType, fdatasync, fsync};
+use rustix::fs::{Dir, DirEntry, FileType};
 use rustix::io::Errno;
 
-use super::io::{CACHE_DIR, KEEP_CACHE};
-use super::{FileServer, Handle, Reply, Res};
+use super::io::{CACHE_DIR, KEEP_CACHE, errno};
+use super::{FileServer, Handle, Job, Reply, Res};
 use crate::virtio::fs::message::MAX_DATA;
 use crate::virtio::fs::nodes::ROOT;
 use crate::virtio::fs::sys;
@@ -133,11 +134,10 @@ impl FileServer {
         st.and_then(|st| self.learn(dir, name, &st)).unwrap_or_default()
     }
 
-    pub(super) fn fsyncdir(&mut self, node: u64, fh: u64, data_only: bool) -> Res<()> {
+    pub(super) fn fsyncdir(&mut self, node: u64, fh: u64, data_only: bool) -> Res<Reply> {
         self.host_only(node)?;
-        let stream = self.stream(node, fh)?;
-        let fd = stream.dir.fd()?;
-        if data_only { fdatasync(fd) } else { fsync(fd) }
+        let fd = self.stream(node, fh)?.dir.fd()?.try_clone_to_owned().map_err(|e| errno(&e))?;
+        Ok(Reply::Later(Job::Sync { file: Arc::new(fd.into()), data_only }))
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::job::Medium;
 use super::{FileServer, Res};
 use crate::virtio::fs::sys;
 use std::os::fd::AsFd;
@@ -17,7 +19,9 @@ pub(in crate::virtio::fs) enum Handle {
         node: u64,
         /// Flags to open it again with.
         flags: OFlags,
-        file: Option<File>,
+        file: Option<Arc<File>>,
+        /// Whether calls on it may wait.
+        medium: Medium,
     },
     Dir {
         node: u64,
@@ -26,6 +30,11 @@ pub(in crate::virtio::fs) enum Handle {
 }
 
 impl Handle {
+    /// A file that is opened when it is used.
+    pub fn unopened(node: u64, flags: OFlags) -> Self {
+        Handle::File { node, flags, file: None, medium: Medium::Waits }
+    }
+
     pub fn node(&self) -> u64 {
         match self {
             Handle::File { node, .. } | Handle::Dir { node, .. } => *node,
@@ -119,23 +128,35 @@ impl FileServer {
         }
     }
 
+    /// A handle of a file that was just opened.
+    pub(super) fn file_handle(&mut self, node: u64, flags: OFlags, file: File) -> Handle {
+        let dev = self.nodes.get(node).map_or(0, |n| n.identity.dev);
+        let medium = self.media.of(dev, &file);
+        Handle::File { node, flags, file: Some(Arc::new(file)), medium }
+    }
+
     /// The open file `fh` of `node`.
-    pub(super) fn file(&mut self, node: u64, fh: u64) -> Res<&mut File> {
-        let flags = match self.handles.get_mut(fh) {
-            Some(Handle::File { node: of, file, flags }) if *of == node => match file {
-                Some(_) => None,
-                None => Some(*flags),
-            },
+    pub(super) fn file(&mut self, node: u64, fh: u64) -> Res<&Arc<File>> {
+        self.open_handle(node, fh).map(|(file, _, _)| file)
+    }
+
+    /// The open file `fh` of `node`, with its flags and medium.
+    pub(super) fn open_handle(&mut self, node: u64, fh: u64) -> Res<(&Arc<File>, OFlags, &mut Medium)> {
+        let missing = match self.handles.get_mut(fh) {
+            Some(Handle::File { node: of, file, flags, .. }) if *of == node => {
+                file.is_none().then_some(*flags)
+            }
             _ => return Err(Errno::BADF),
         };
-        if let Some(flags) = flags {
+        if let Some(flags) = missing {
             let opened = self.open_file(node, flags)?;
-            if let Some(Handle::File { file, .. }) = self.handles.get_mut(fh) {
-                *file = Some(opened);
+            let opened = self.file_handle(node, flags, opened);
+            if let Some(handle) = self.handles.get_mut(fh) {
+                *handle = opened;
             }
         }
         match self.handles.get_mut(fh) {
-            Some(Handle::File { file: Some(file), .. }) => Ok(file),
+            Some(Handle::File { file: Some(file), flags, medium, .. }) => Ok((file, *flags, medium)),
             _ => Err(Errno::BADF),
         }
     }

@@ -1,21 +1,28 @@
 //! Open, read, write and what goes with them.
 
 use fuse_backend_rs::abi::fuse_abi::{
-    FallocateIn, LseekOut, OpenOut, ReadIn, WRITE_KILL_PRIV, WriteIn, WriteOut,
+    CopyFileRangeIn, FallocateIn, LseekOut, OpenOut, ReadIn, WRITE_KILL_PRIV, WriteIn,
 };
-use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fallocate, fchmod, fdatasync, fsync, seek};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fchmod, seek};
 use rustix::io::Errno;
 
-use super::{Data, FileServer, Handle, Reply, Res};
+use super::job::Medium;
+use super::{Bulk, FileServer, Job, Reply, Res};
 use crate::virtio::fs::message::MAX_DATA;
 use crate::virtio::fs::sys;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 /// Pages cached for the file stay valid (`FOPEN_KEEP_CACHE`).
 pub(super) const KEEP_CACHE: u32 = 1 << 1;
 /// Directory contents may be cached (`FOPEN_CACHE_DIR`).
 pub(super) const CACHE_DIR: u32 = 1 << 3;
+
+/// From so many bytes on a write goes to another thread, unless the file is in memory.
+const LONG_WRITE: usize = 64 << 10;
+/// Most bytes copied for one request.
+const MAX_COPY: usize = 1 << 30;
 
 /// Open flags of the guest that mean something to the host's file, for access mode and writing.
 fn host_flags(flags: u32) -> OFlags {
@@ -50,50 +57,86 @@ impl FileServer {
         // The guest's pages are good if the file is still what it was told of.
         let told = self.nodes.get(node).and_then(|n| n.told);
         let keep = told == Some(sys::version(&st));
-        let fh = self.add_handle(Handle::File { node, flags: again(flags), file: Some(file) });
+        let handle = self.file_handle(node, again(flags), file);
+        let fh = self.add_handle(handle);
         Ok(OpenOut { fh, open_flags: if keep { KEEP_CACHE } else { 0 }, passthrough: 0 })
     }
 
     /// Flags and handle for a file that was created by an open.
     pub(super) fn add_created(&mut self, node: u64, flags: OFlags, file: File) -> OpenOut {
-        let fh = self.add_handle(Handle::File { node, flags: again(flags), file: Some(file) });
+        let handle = self.file_handle(node, again(flags), file);
+        let fh = self.add_handle(handle);
         OpenOut { fh, open_flags: KEEP_CACHE, passthrough: 0 }
     }
 
-    pub(super) fn read(&mut self, node: u64, args: &ReadIn, data: &mut dyn Data) -> Res<usize> {
-        let len = (args.size as usize).min(MAX_DATA).min(data.room());
+    pub(super) fn read(&mut self, node: u64, args: &ReadIn, bulk: &mut Bulk) -> Res<Reply> {
+        let len = (args.size as usize).min(MAX_DATA).min(bulk.writable.left());
         if let Some(bytes) = self.virtual_file(node) {
             let bytes = bytes?;
             let from = usize::try_from(args.offset).unwrap_or(usize::MAX).min(bytes.len());
             let part = bytes.get(from..from.saturating_add(len).min(bytes.len())).unwrap_or(&[]);
-            data.put(part).map_err(|e| errno(&e))?;
-            return Ok(part.len());
+            bulk.writable.write(part);
+            return Ok(Reply::Placed(part.len()));
         }
-        let file = self.file(node, args.fh)?;
-        data.fill(file, len, args.offset).map_err(|e| errno(&e))
+        let dev = self.nodes.get(node).map_or(0, |n| n.identity.dev);
+        let (file, _, medium) = self.open_handle(node, args.fh)?;
+        let offset = args.offset;
+        let mut done = 0;
+        match medium {
+            Medium::Memory => {
+                let read = bulk.writable.fill(file, len, offset, true);
+                return read.map(Reply::Placed).map_err(|e| errno(&e));
+            }
+            // What the host has in memory is taken at once.
+            Medium::Tells => loop {
+                let at = offset.saturating_add(done as u64);
+                match bulk.writable.fill(file, len.saturating_sub(done), at, false).map_err(|e| errno(&e)) {
+                    Ok(0) => return Ok(Reply::Placed(done)),
+                    Ok(more) => done = done.saturating_add(more),
+                    Err(Errno::AGAIN) => break,
+                    Err(Errno::OPNOTSUPP) => {
+                        *medium = Medium::Waits;
+                        break;
+                    }
+                    Err(e) => return Err(e),
+                }
+                if done >= len {
+                    return Ok(Reply::Placed(done));
+                }
+            },
+            Medium::Waits => {}
+        }
+        let waits = *medium == Medium::Waits;
+        let job = Job::Read { file: Arc::clone(file), offset, len, done };
+        if waits {
+            self.media.waits(dev);
+        }
+        Ok(Reply::Later(job))
     }
 
-    pub(super) fn write(&mut self, node: u64, args: &WriteIn, data: &mut dyn Data) -> Res<WriteOut> {
+    pub(super) fn write(&mut self, node: u64, args: &WriteIn, bulk: &mut Bulk) -> Res<Reply> {
         self.host_only(node)?;
         let len = args.size as usize;
-        if len != data.left() || len > MAX_DATA {
+        if len != bulk.readable.left() || len > MAX_DATA {
             return Err(Errno::INVAL);
         }
-        let file = self.file(node, args.fh)?;
+        let (file, flags, medium) = self.open_handle(node, args.fh)?;
         if args.fuse_flags & WRITE_KILL_PRIV != 0 {
             drop_privilege_bits(file)?;
         }
-        let size = data.drain(file, len, args.offset).map_err(|e| errno(&e))?;
-        Ok(WriteOut { size: u32::try_from(size).unwrap_or(u32::MAX), padding: 0 })
+        // A write of a few pages into the host's cache is over sooner than another thread has begun.
+        let at_once = len < LONG_WRITE && !flags.intersects(OFlags::SYNC | OFlags::DSYNC);
+        let job = Job::Write { file: Arc::clone(file), offset: args.offset, len };
+        if at_once || *medium == Medium::Memory { job.run(bulk) } else { Ok(Reply::Later(job)) }
     }
 
-    pub(super) fn fsync(&mut self, node: u64, fh: u64, data_only: bool) -> Res<()> {
+    pub(super) fn fsync(&mut self, node: u64, fh: u64, data_only: bool) -> Res<Reply> {
         self.host_only(node)?;
-        let file = self.file(node, fh)?;
-        if data_only { fdatasync(&*file) } else { fsync(&*file) }
+        let file = Arc::clone(self.file(node, fh)?);
+        Ok(Reply::Later(Job::Sync { file, data_only }))
     }
 
-    pub(super) fn fallocate(&mut self, node: u64, args: &FallocateIn) -> Res<()> {
+    pub(super) fn fallocate(&mut self, node: u64, args: &FallocateIn) -> Res<Reply> {
         self.host_only(node)?;
         let known = FallocateFlags::KEEP_SIZE
             | FallocateFlags::PUNCH_HOLE
@@ -109,8 +152,24 @@ impl FileServer {
         if args.offset > i64::MAX as u64 || args.length > i64::MAX as u64 {
             return Err(Errno::FBIG);
         }
-        let file = self.file(node, args.fh)?;
-        fallocate(&*file, mode, args.offset, args.length)
+        let file = Arc::clone(self.file(node, args.fh)?);
+        Ok(Reply::Later(Job::Fallocate { file, mode, offset: args.offset, len: args.length }))
+    }
+
+    /// Between two files of the share. Copies a part if there is much; the guest asks for the rest.
+    pub(super) fn copy_file_range(&mut self, node: u64, args: &CopyFileRangeIn) -> Res<Reply> {
+        if args.flags != 0 || args.offset_in > i64::MAX as u64 || args.offset_out > i64::MAX as u64 {
+            return Err(Errno::INVAL);
+        }
+        // The guest's kernel copies what is not the host's.
+        if self.is_virtual(node) {
+            return Err(Errno::XDEV);
+        }
+        self.host_only(args.nodeid_out)?;
+        let from = Arc::clone(self.file(node, args.fh_in)?);
+        let to = Arc::clone(self.file(args.nodeid_out, args.fh_out)?);
+        let len = usize::try_from(args.len).unwrap_or(usize::MAX).min(MAX_COPY);
+        Ok(Reply::Later(Job::Copy { from, from_offset: args.offset_in, to, to_offset: args.offset_out, len }))
     }
 
     pub(super) fn lseek(&mut self, node: u64, fh: u64, offset: u64, whence: u32) -> Res<Reply> {
@@ -127,7 +186,7 @@ impl FileServer {
             return Err(Errno::NOSYS);
         }
         let file = self.file(node, fh)?;
-        Ok(Reply::Offset(LseekOut { offset: seek(&*file, to)? }))
+        Ok(Reply::Offset(LseekOut { offset: seek(file, to)? }))
     }
 }
 

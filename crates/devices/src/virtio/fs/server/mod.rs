@@ -8,6 +8,7 @@ mod create;
 mod dirs;
 mod handles;
 mod io;
+mod job;
 mod remove;
 mod walk;
 mod xattr;
@@ -23,6 +24,7 @@ use fuse_backend_rs::abi::fuse_abi::{
 use rustix::fs::{Statx, fstatvfs};
 use rustix::io::Errno;
 
+use super::buffers::Buffers;
 use super::config::{ExitCodeSink, FsConfig, FsConfigError, Limits, Semantics, Source, TAG_MAX};
 use super::message::{MAX_DATA, Request, forget_items};
 use super::nodes::{Identity, NodeTable, ROOT};
@@ -30,7 +32,10 @@ use super::overlay::{OverlayId, OverlayKind, OverlayTree};
 use super::recent::Recent;
 use super::sys::{self, Own};
 
+use job::Media;
+
 pub(super) use handles::{Handle, Handles};
+pub(super) use job::Job;
 
 type Res<T> = Result<T, Errno>;
 
@@ -160,6 +165,8 @@ pub(super) enum Reply {
     Written(WriteOut),
     /// So many bytes are already in place behind the header.
     Placed(usize),
+    /// To be had from this call, which may wait for the host.
+    Later(Job),
     /// The bytes in [`FileServer::output`].
     Bytes,
     Size(GetxattrOut),
@@ -169,18 +176,13 @@ pub(super) enum Reply {
     Ioctl(IoctlOut),
 }
 
-/// The bulk data of a READ or WRITE, still in guest memory.
-pub(super) trait Data {
-    /// Moves up to `len` bytes of `file` at `offset` into the reply.
-    fn fill(&mut self, file: &mut std::fs::File, len: usize, offset: u64) -> std::io::Result<usize>;
-    /// Copies bytes into the reply.
-    fn put(&mut self, bytes: &[u8]) -> std::io::Result<()>;
-    /// Moves up to `len` bytes of the request into `file` at `offset`.
-    fn drain(&mut self, file: &mut std::fs::File, len: usize, offset: u64) -> std::io::Result<usize>;
-    /// Bytes of room in the reply, header not counted.
-    fn room(&self) -> usize;
-    /// Bytes left in the request.
-    fn left(&self) -> usize;
+/// Guest memory of one request, without the headers and arguments.
+#[derive(Debug)]
+pub(super) struct Bulk {
+    /// The data of a WRITE.
+    pub readable: Buffers,
+    /// Room for the reply's body.
+    pub writable: Buffers,
 }
 
 /// One guest's session with a share.
@@ -192,6 +194,7 @@ pub(super) struct FileServer {
     /// `O_PATH` descriptors of nodes that are open and have no name any more.
     pins: HashMap<u64, Arc<OwnedFd>>,
     pub(super) handles: Handles,
+    media: Media,
     /// One-shot overlay entries that were looked up.
     pub(super) consumed: Vec<bool>,
     /// INIT flags agreed on; 0 before INIT.
@@ -207,6 +210,7 @@ impl FileServer {
             paths: Recent::new(share.limits.cached_descriptors),
             pins: HashMap::new(),
             handles: Handles::new(share.limits.handles),
+            media: Media::default(),
             consumed: vec![false; share.overlay.len()],
             flags: 0,
             output: Vec::new(),
@@ -215,7 +219,7 @@ impl FileServer {
     }
 
     /// Serves one request. Errors become the reply's error number.
-    pub fn serve(&mut self, header: &InHeader, request: &Request<'_>, data: &mut dyn Data) -> Res<Reply> {
+    pub fn serve(&mut self, header: &InHeader, request: &Request<'_>, bulk: &mut Bulk) -> Res<Reply> {
         let node = header.nodeid;
         match *request {
             Request::Init { major, minor, max_readahead, flags } => {
@@ -242,7 +246,7 @@ impl FileServer {
             Request::Getattr { fh } => self.getattr(node, fh).map(Reply::Attr),
             Request::Readlink => self.readlink(node),
             Request::Open { flags } => self.open(node, flags).map(Reply::Open),
-            Request::Read(args) => self.read(node, &args, data).map(Reply::Placed),
+            Request::Read(args) => self.read(node, &args, bulk),
             Request::Statfs => self.statfs(node).map(Reply::Statfs),
             Request::Release { fh } | Request::Releasedir { fh } => {
                 self.release(fh);
@@ -258,12 +262,12 @@ impl FileServer {
                 Ok(Reply::Empty)
             }
             Request::Unsupported => Err(Errno::NOSYS),
-            _ => self.modify(header, request, data),
+            _ => self.modify(header, request, bulk),
         }
     }
 
     /// Requests that change the host directory.
-    fn modify(&mut self, header: &InHeader, request: &Request<'_>, data: &mut dyn Data) -> Res<Reply> {
+    fn modify(&mut self, header: &InHeader, request: &Request<'_>, bulk: &mut Bulk) -> Res<Reply> {
         if self.share.read_only {
             return match request {
                 // Nothing was written, so there is nothing to bring to disk.
@@ -292,10 +296,14 @@ impl FileServer {
             Request::Rename { new_dir, flags, old, new } => {
                 self.rename(node, old, new_dir, new, flags).map(|()| Reply::Empty)
             }
-            Request::Write(ref args) => self.write(node, args, data).map(Reply::Written),
-            Request::Fsync { fh, data_only } => self.fsync(node, fh, data_only).map(|()| Reply::Empty),
-            Request::Fsyncdir { fh, data_only } => self.fsyncdir(node, fh, data_only).map(|()| Reply::Empty),
-            Request::Fallocate(ref args) => self.fallocate(node, args).map(|()| Reply::Empty),
+            Request::Write(ref args) => self.write(node, args, bulk),
+            Request::Fsync { fh, data_only } => self.fsync(node, fh, data_only),
+            Request::Fsyncdir { fh, data_only } => self.fsyncdir(node, fh, data_only),
+            Request::Fallocate(ref args) => self.fallocate(node, args),
+            Request::CopyFileRange(ref args) => self.copy_file_range(node, args),
+            Request::Tmpfile(ref args) => {
+                self.tmpfile(header, args).map(|(entry, open)| Reply::Created(entry, open))
+            }
             Request::Setxattr { name, value, flags } => {
                 self.setxattr(node, name, value, flags).map(|()| Reply::Empty)
             }

@@ -1,6 +1,7 @@
 //! From node numbers to host objects.
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -34,6 +35,18 @@ impl FileServer {
             paths.insert(id, fd);
         }
         Ok(self.entry(id, st))
+    }
+
+    /// The guest is told of an open file that has no name.
+    pub(super) fn learn_nameless(&mut self, file: &File) -> Res<EntryOut> {
+        if self.pins.len() >= self.share.limits.handles {
+            return Err(Errno::MFILE);
+        }
+        let st = sys::stat_fd(file.as_fd())?;
+        let fd = self.with_room(|_| sys::path_of(file.as_fd()))?;
+        let id = self.nodes.learn_nameless(sys::identity(&st)).map_err(|_| Errno::NOMEM)?;
+        self.pins.insert(id, Arc::new(fd));
+        Ok(self.entry(id, &st))
     }
 
     /// The overlay entry a name stands for. `Ok(None)`: ask the host. ENOENT where the host has no say.

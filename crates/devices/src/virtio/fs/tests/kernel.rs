@@ -5,20 +5,57 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use fuse_backend_rs::abi::fuse_abi::Opcode;
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 
 use super::client::{Client, config};
 use crate::testing::Buf;
 use crate::virtio::fs::FsConfig;
 
+/// Keeps requests of one opcode waiting.
+#[derive(Default)]
+pub struct Gate {
+    closed_for: Mutex<Option<u32>>,
+    opened: Condvar,
+}
+
+impl Gate {
+    pub fn close(&self, opcode: Opcode) {
+        *self.closed_for.lock().unwrap() = Some(opcode as u32);
+    }
+
+    pub fn open(&self) {
+        *self.closed_for.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.opened.notify_all();
+    }
+
+    /// Opens it at the end of a scope, however that ends.
+    pub fn open_at_end(self: &Arc<Self>) -> impl Drop + use<> {
+        struct Opener(Arc<Gate>);
+        impl Drop for Opener {
+            fn drop(&mut self) {
+                self.0.open();
+            }
+        }
+        Opener(Arc::clone(self))
+    }
+
+    fn pass(&self, opcode: u32) {
+        let closed = self.closed_for.lock().unwrap();
+        // Bounded, because who waits for an answer of this file system cannot be killed.
+        let limit = Duration::from_secs(60);
+        drop(self.opened.wait_timeout_while(closed, limit, |closed| *closed == Some(opcode)).unwrap());
+    }
+}
+
 /// Carries requests until the mount is gone. Counts them by opcode.
-fn carry(mut fuse: File, mut client: Client, counts: Arc<Mutex<Vec<u64>>>) {
+fn carry(mut fuse: File, mut client: Client, counts: Arc<Mutex<Vec<u64>>>, gate: Arc<Gate>) {
     let mut message = vec![0; (1 << 20) + (64 << 10)];
     loop {
         let len = match fuse.read(&mut message) {
@@ -33,6 +70,7 @@ fn carry(mut fuse: File, mut client: Client, counts: Arc<Mutex<Vec<u64>>>) {
         if let Some(count) = counts.lock().unwrap().get_mut(opcode as usize) {
             *count += 1;
         }
+        gate.pass(opcode);
         let room = match opcode {
             op if [Opcode::Read, Opcode::Readdir, Opcode::Readdirplus].iter().any(|o| *o as u32 == op) => {
                 word(56)
@@ -49,15 +87,25 @@ fn carry(mut fuse: File, mut client: Client, counts: Arc<Mutex<Vec<u64>>>) {
 }
 
 /// A mounted share, for the thread that made it and its children.
-struct Mount {
-    at: tempfile::TempDir,
+pub struct Mount {
+    at: PathBuf,
+    _dir: Option<TempDir>,
+    pub gate: Arc<Gate>,
     counts: Arc<Mutex<Vec<u64>>>,
     carrier: Option<JoinHandle<()>>,
 }
 
 impl Mount {
-    /// `None`, with a word why, where this cannot be done.
+    /// On a directory of its own. `None`, with a word why, where this cannot be done.
     fn new(config: FsConfig) -> Option<Self> {
+        let dir = tempdir().unwrap();
+        let mut mount = Mount::at(config, dir.path())?;
+        mount._dir = Some(dir);
+        Some(mount)
+    }
+
+    /// On this directory.
+    pub fn at(config: FsConfig, at: &Path) -> Option<Self> {
         let fuse = match OpenOptions::new().read(true).write(true).open("/dev/fuse") {
             Ok(file) if rustix::process::geteuid().is_root() => file,
             _ => {
@@ -65,27 +113,24 @@ impl Mount {
                 return None;
             }
         };
-        // SAFETY: takes no pointers; gives this thread its own mount table.
-        if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
-            println!("skipped: no mount namespaces: {}", std::io::Error::last_os_error());
+        if !own_mounts() {
             return None;
         }
-        let at = tempdir().unwrap();
-        mount(c"none", Path::new("/"), c"none", libc::MS_REC | libc::MS_PRIVATE, c"").unwrap();
         let options = format!(
             "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other",
             fuse.as_raw_fd()
         );
         let options = std::ffi::CString::new(options).unwrap();
-        mount(c"purlin", at.path(), c"fuse", 0, &options).unwrap();
+        mount(c"purlin", at, c"fuse", 0, &options).unwrap();
         let counts = Arc::new(Mutex::new(vec![0; 64]));
-        let shared = counts.clone();
-        let carrier = std::thread::spawn(move || carry(fuse, Client::start(config), shared));
-        Some(Mount { at, counts, carrier: Some(carrier) })
+        let gate = Arc::<Gate>::default();
+        let (shared, gates) = (counts.clone(), gate.clone());
+        let carrier = std::thread::spawn(move || carry(fuse, Client::start(config), shared, gates));
+        Some(Mount { at: at.to_owned(), _dir: None, gate, counts, carrier: Some(carrier) })
     }
 
     fn sh(&self, script: &str) -> String {
-        let out = Command::new("sh").args(["-euc", script]).current_dir(self.at.path()).output().unwrap();
+        let out = Command::new("sh").args(["-euc", script]).current_dir(&self.at).output().unwrap();
         let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
         assert!(out.status.success(), "{script}\n{stdout}\n{stderr}");
         stdout.into_owned()
@@ -102,7 +147,8 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let path = std::ffi::CString::new(self.at.path().to_str().unwrap()).unwrap();
+        self.gate.open();
+        let path = std::ffi::CString::new(self.at.to_str().unwrap()).unwrap();
         // SAFETY: the path is a C string that outlives the call.
         unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
         if let Some(carrier) = self.carrier.take() {
@@ -112,7 +158,22 @@ impl Drop for Mount {
     }
 }
 
-fn mount(
+/// Gives this thread its own table of mounts. False, with a word why, where that cannot be done.
+pub fn own_mounts() -> bool {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return false;
+    }
+    // SAFETY: takes no pointers; gives this thread its own mount table.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        println!("skipped: no mount namespaces: {}", std::io::Error::last_os_error());
+        return false;
+    }
+    mount(c"none", Path::new("/"), c"none", libc::MS_REC | libc::MS_PRIVATE, c"").unwrap();
+    true
+}
+
+pub fn mount(
     what: &std::ffi::CStr,
     at: &Path,
     kind: &std::ffi::CStr,

@@ -8,4 +8,6 @@ mod files;
 mod hostile;
 mod kernel;
 mod life;
+mod special;
 mod tree;
+mod waiting;

@@ -1,0 +1,206 @@
+//! The buffers of one request: found once, in a form that another thread can keep.
+//!
+//! A chain is read from guest memory exactly once. What is kept of a descriptor is the host memory it named
+//! then, so nothing the driver writes into its tables later changes what is read or written.
+
+mod sys;
+
+use std::fs::File;
+use std::io;
+
+use purlin_vmm_core::memory::{ByteValued, GuestRam, SharedRam};
+use virtio_queue::DescriptorChain;
+
+use sys::HostBuffer;
+
+/// Most descriptors of a chain: the queue's size. The rest of a longer one (there is no indirect table, which
+/// is not offered) is cut off, and a file takes no more in one call (`IOV_MAX`).
+const MAX_DESCRIPTORS: usize = 1024;
+
+/// One direction of a chain; reading or writing takes from the front.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    // Keeps what the list points to.
+    ram: SharedRam,
+    list: Vec<HostBuffer>,
+    /// The first buffer that is not used up.
+    next: usize,
+    left: usize,
+}
+
+/// A chain, parsed.
+#[derive(Debug)]
+pub(super) struct Chain {
+    /// What the driver sent.
+    pub readable: Buffers,
+    /// Where the reply goes.
+    pub writable: Buffers,
+    /// False if a buffer was not in RAM, lay across two regions of it, or came in the wrong order (virtio 1.2
+    /// §2.7.4.2). Such buffers, and what follows in their direction, are left out.
+    pub whole: bool,
+}
+
+impl Chain {
+    pub fn parse(ram: &SharedRam, chain: DescriptorChain<&GuestRam>) -> Self {
+        let mut readable = Buffers::new(ram);
+        let mut writable = Buffers::new(ram);
+        let mut whole = [true, true];
+        let mut count = 0;
+        for descriptor in chain.take(MAX_DESCRIPTORS + 1) {
+            count += 1;
+            let (side, good) = match (&mut whole, descriptor.is_write_only()) {
+                ([_, good], true) => (&mut writable, good),
+                ([good, _], false) => {
+                    *good &= writable.list.is_empty();
+                    (&mut readable, good)
+                }
+            };
+            *good = *good
+                && count <= MAX_DESCRIPTORS
+                && side.push(descriptor.addr().0, descriptor.len() as usize);
+        }
+        Chain { readable, writable, whole: whole == [true, true] }
+    }
+}
+
+impl Buffers {
+    fn new(ram: &SharedRam) -> Self {
+        Buffers { ram: SharedRam::clone(ram), list: Vec::new(), next: 0, left: 0 }
+    }
+
+    /// Adds guest memory; false if it is not there.
+    fn push(&mut self, addr: u64, len: usize) -> bool {
+        if len == 0 {
+            return true;
+        }
+        let (Some(buffer), Some(left)) =
+            (HostBuffer::in_ram(&self.ram, addr, len), self.left.checked_add(len))
+        else {
+            return false;
+        };
+        self.list.push(buffer);
+        self.left = left;
+        true
+    }
+
+    /// Bytes that are left.
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Takes up to `len` bytes off as buffers of their own.
+    pub fn split_front(&mut self, len: usize) -> Buffers {
+        let mut front = Buffers::new(&self.ram);
+        while front.left < len {
+            let Some(buffer) = self.list.get_mut(self.next) else { break };
+            let part = buffer.len().min(len - front.left);
+            front.list.push(buffer.split_front(part));
+            front.left += part;
+            self.left -= part;
+            self.next += usize::from(buffer.len() == 0);
+        }
+        front
+    }
+
+    /// Fills `to` from the front. False, with everything left as it was, if there is less.
+    pub fn read(&mut self, to: &mut [u8]) -> bool {
+        if to.len() > self.left {
+            return false;
+        }
+        let mut rest = to;
+        self.walk(rest.len(), |ram, buffer| {
+            let (part, tail) = std::mem::take(&mut rest).split_at_mut(buffer.len());
+            buffer.read(ram, part);
+            rest = tail;
+        });
+        true
+    }
+
+    /// Takes a structure from the front, if there is enough for one.
+    pub fn read_obj<T: ByteValued + Default>(&mut self) -> Option<T> {
+        let mut value = T::default();
+        self.read(value.as_mut_slice()).then_some(value)
+    }
+
+    /// Writes `from` to the front. False, with nothing written, if there is too little room.
+    pub fn write(&mut self, from: &[u8]) -> bool {
+        if from.len() > self.left {
+            return false;
+        }
+        let mut rest = from;
+        self.walk(rest.len(), |ram, buffer| {
+            let (part, tail) = rest.split_at(buffer.len());
+            buffer.write(ram, part);
+            rest = tail;
+        });
+        true
+    }
+
+    /// Reads up to `len` bytes of `file` from `offset` on into the front.
+    ///
+    /// # Errors
+    ///
+    /// Of preadv2(2); EAGAIN if `wait` is false and not a byte is there without waiting.
+    pub fn fill(&mut self, file: &File, len: usize, offset: u64, wait: bool) -> io::Result<usize> {
+        self.transfer(len, |list| sys::read_file(file, list, offset, wait))
+    }
+
+    /// Writes up to `len` bytes from the front to `file` from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// Of pwritev2(2).
+    pub fn drain(&mut self, file: &File, len: usize, offset: u64) -> io::Result<usize> {
+        self.transfer(len, |list| sys::write_file(file, list, offset))
+    }
+
+    /// Calls `each` with the first `len` bytes, which must be there, piece by piece, and takes them off.
+    fn walk(&mut self, len: usize, mut each: impl FnMut(&GuestRam, HostBuffer)) {
+        let mut wanted = len;
+        while wanted > 0 {
+            let Some(buffer) = self.list.get_mut(self.next) else { return };
+            let part = buffer.len().min(wanted);
+            each(&self.ram, buffer.split_front(part));
+            wanted -= part;
+            self.left -= part;
+            self.next += usize::from(buffer.len() == 0);
+        }
+    }
+
+    /// Lets `call` work on the first `len` bytes and takes off as many as it says.
+    fn transfer(
+        &mut self,
+        len: usize,
+        call: impl FnOnce(&[HostBuffer]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if len == 0 {
+            return call(&[]);
+        }
+        let mut total = 0;
+        let mut end = self.next;
+        for buffer in self.list.get(self.next..).unwrap_or(&[]) {
+            total += buffer.len();
+            end += 1;
+            if total >= len {
+                break;
+            }
+        }
+        // The last buffer is shortened for the call.
+        let excess = total.saturating_sub(len);
+        let last = end.checked_sub(1).and_then(|last| self.list.get_mut(last));
+        let whole = last.map(|last| std::mem::replace(last, last.without_tail(excess)));
+        let done = self.list.get(self.next..end).map_or(Ok(0), call);
+        if let (Some(whole), Some(last)) =
+            (whole, end.checked_sub(1).and_then(|last| self.list.get_mut(last)))
+        {
+            *last = whole;
+        }
+        let done = done?;
+        self.walk(done, |_, _| {});
+        Ok(done)
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+//! Guest memory by its host addresses, and the calls that move it to and from files.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use purlin_vmm_core::memory::{GuestAddress, GuestMemory, GuestRam, VolatileSlice};
+
+/// A piece of guest RAM. Laid out as `struct iovec`.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(super) struct HostBuffer(libc::iovec);
+
+// SAFETY: an address range of the process, which no thread has a special relation to. The address is only
+// used together with the RAM it came from (see the methods), which is shared between threads anyway.
+unsafe impl Send for HostBuffer {}
+
+impl std::fmt::Debug for HostBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
+
+impl HostBuffer {
+    /// `len` bytes at guest address `addr`, if they are in one region of `ram`.
+    ///
+    /// The result is good as long as `ram` is; whoever keeps it keeps `ram` too.
+    pub fn in_ram(ram: &GuestRam, addr: u64, len: usize) -> Option<Self> {
+        let slice = ram.get_slice(GuestAddress(addr), len).ok()?;
+        Some(HostBuffer(libc::iovec {
+            iov_base: slice.ptr_guard_mut().as_ptr().cast(),
+            iov_len: slice.len(),
+        }))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.iov_len
+    }
+
+    /// Takes the first `len` bytes off, at most all.
+    pub fn split_front(&mut self, len: usize) -> Self {
+        let len = len.min(self.0.iov_len);
+        let front = HostBuffer(libc::iovec { iov_base: self.0.iov_base, iov_len: len });
+        // SAFETY: at most one past the end of the piece, which is inside RAM.
+        self.0.iov_base = unsafe { self.0.iov_base.byte_add(len) };
+        self.0.iov_len -= len;
+        front
+    }
+
+    /// The same without its last `len` bytes.
+    pub fn without_tail(self, len: usize) -> Self {
+        HostBuffer(libc::iovec { iov_len: self.0.iov_len.saturating_sub(len), ..self.0 })
+    }
+
+    fn slice<'a>(self, _ram: &'a GuestRam) -> VolatileSlice<'a> {
+        // SAFETY: the range is a part of what `in_ram` found in this RAM, which the caller lends for the
+        // lifetime of the slice. The guest may change it at any time, which is what volatile slices are for.
+        unsafe { VolatileSlice::new(self.0.iov_base.cast(), self.0.iov_len) }
+    }
+
+    /// Copies into `to`, which has the same length.
+    pub fn read(self, ram: &GuestRam, to: &mut [u8]) {
+        self.slice(ram).copy_to(to);
+    }
+
+    /// Copies from `from`, which has the same length.
+    pub fn write(self, ram: &GuestRam, from: &[u8]) {
+        self.slice(ram).copy_from(from);
+    }
+}
+
+/// preadv2(2) into guest memory that the caller keeps alive.
+pub(super) fn read_file(file: &File, list: &[HostBuffer], offset: u64, wait: bool) -> io::Result<usize> {
+    let (offset, count) = arguments(offset, list)?;
+    let flags = if wait { 0 } else { libc::RWF_NOWAIT };
+    // SAFETY: a `HostBuffer` is an iovec. Each is guest RAM, which stays mapped as long as the caller's
+    // reference to it; no Rust reference to its bytes exists, so the kernel may write them.
+    retry(|| unsafe { libc::preadv2(file.as_raw_fd(), list.as_ptr().cast(), count, offset, flags) })
+}
+
+/// pwritev(2) from guest memory that the caller keeps alive.
+pub(super) fn write_file(file: &File, list: &[HostBuffer], offset: u64) -> io::Result<usize> {
+    let (offset, count) = arguments(offset, list)?;
+    // SAFETY: as for `read_file`; the kernel only reads the bytes.
+    retry(|| unsafe { libc::pwritev(file.as_raw_fd(), list.as_ptr().cast(), count, offset) })
+}
+
+fn arguments(offset: u64, list: &[HostBuffer]) -> io::Result<(i64, libc::c_int)> {
+    let invalid = |_| io::Error::from_raw_os_error(libc::EINVAL);
+    Ok((i64::try_from(offset).map_err(invalid)?, libc::c_int::try_from(list.len()).map_err(invalid)?))
+}
+
+fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        match usize::try_from(call()) {
+            Ok(done) => return Ok(done),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
