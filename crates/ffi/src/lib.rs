@@ -31,8 +31,8 @@ mod panics;
 mod vm;
 
 pub use config::{
-    ConfigError, Console, ConsolePort, ConsoleStream, Exec, Kernel, Network, Root, SerialLine, Share,
-    TsiConfig, VmConfig, VsockPort,
+    ConfigError, Console, ConsolePort, ConsoleStream, Exec, Kernel, Network, RamDisk, Root, SerialLine,
+    Share, TsiConfig, VmConfig, VsockPort,
 };
 pub use control::ControlError;
 pub use machine::{BuildError, DeviceInfo, DeviceRef};
@@ -46,10 +46,16 @@ pub use purlin_egress as egress;
 pub use purlin_snapshot::Section;
 /// Types of [`TsiConfig`]: flags, port maps, limits; and [`EgressHandle`](tsi::shell::EgressHandle).
 pub use purlin_tsi as tsi;
+/// Initial RAM disks made from files and programs of the host, for [`VmConfig::initramfs`].
+pub use purlin_vmm_core::boot::initramfs;
 /// How the kernel of [`Kernel::Image`] is found in its file and entered.
 pub use purlin_vmm_core::boot::kernel::BootMethod;
 /// Exits of a processor, in [`VmStats`].
 pub use purlin_vmm_core::kvm::ExitCounts;
 /// Types of guest memory, for [`VmConfig::ram`] and [`VmMemory::ram`].
 pub use purlin_vmm_core::memory;
-pub use vm::{BootPhase, DeviceStats, ExitReason, MemoryRegion, Vm, VmError, VmExit, VmMemory, VmStats};
+/// NUMA nodes, for [`VmConfig::numa`].
+pub use purlin_vmm_core::numa;
+pub use vm::{
+    BootPhase, DeviceStats, ExitReason, InitramfsStats, MemoryRegion, Vm, VmError, VmExit, VmMemory, VmStats,
+};

@@ -2,9 +2,13 @@
 
 use purlin_devices::virtio::fs::FsConfigError;
 use purlin_vmm_core::boot::cmdline::CmdlineError;
+use purlin_vmm_core::boot::initramfs::InitramfsError;
+use purlin_vmm_core::boot::initramfs::shell::LoadError;
+use purlin_vmm_core::boot::initramfs::sizing::MemoryTooSmall;
 use purlin_vmm_core::boot::kernel::KernelError;
 use purlin_vmm_core::bundle::BundleError;
 use purlin_vmm_core::memory::LayoutError;
+use purlin_vmm_core::numa::NumaError;
 use thiserror::Error;
 
 /// A virtual machine cannot be made as configured. Nothing was created.
@@ -35,6 +39,18 @@ pub enum ConfigError {
         /// Why.
         source: KernelError,
     },
+    /// The archive of `initramfs` cannot be made.
+    #[error("initramfs: {0}")]
+    Initramfs(#[source] Box<InitramfsError>),
+    /// The archive of `initramfs` cannot be put into RAM.
+    #[error("initramfs: {0}")]
+    InitramfsLoad(#[from] LoadError),
+    /// `memory_mib` is too little for `initramfs`.
+    #[error("memory_mib: {0}")]
+    MemoryTooSmall(#[from] MemoryTooSmall),
+    /// The nodes of `numa` are not those of this machine.
+    #[error("numa: {0}")]
+    Numa(#[from] NumaError),
     /// `root` or a `share` cannot be served.
     #[error("{field}: {source}")]
     Share {
@@ -50,6 +66,12 @@ pub enum ConfigError {
     /// What should run cannot be handed over.
     #[error("exec: {0}")]
     Exec(#[from] purlin_init::workload::EncodeError),
+}
+
+impl From<InitramfsError> for ConfigError {
+    fn from(e: InitramfsError) -> Self {
+        ConfigError::Initramfs(Box::new(e))
+    }
 }
 
 impl ConfigError {

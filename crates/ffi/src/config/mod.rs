@@ -4,6 +4,8 @@ mod console;
 mod error;
 mod exec;
 mod network;
+mod placement;
+mod ram_disk;
 mod root;
 mod serial;
 
@@ -12,6 +14,9 @@ pub use console::{Console, ConsolePort, ConsoleStream};
 pub use error::ConfigError;
 pub use exec::Exec;
 pub use network::{Network, TsiConfig, VsockPort};
+pub(crate) use placement::Placement;
+pub use ram_disk::RamDisk;
+pub(crate) use ram_disk::RamDiskSource;
 pub(crate) use root::ROOT_TAG;
 pub use root::{Root, Share};
 pub use serial::SerialLine;
@@ -21,9 +26,11 @@ use std::time::Duration;
 
 use purlin_devices::legacy::serial::SERIAL_LINES;
 use purlin_vmm_core::arch::x86_64::cpuid::MAX_CPUS;
+use purlin_vmm_core::boot::initramfs::sizing::BASE_MIB;
 use purlin_vmm_core::boot::kernel::BootMethod;
 use purlin_vmm_core::bundle::Bundle;
 use purlin_vmm_core::memory::RamConfig;
+use purlin_vmm_core::numa::Topology;
 
 /// The guest kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -58,13 +65,17 @@ impl Kernel {
 #[derive(Debug)]
 pub struct VmConfig {
     pub(crate) vcpus: u32,
+    /// At least this much, if `deferred`.
     pub(crate) memory_mib: u64,
+    pub(crate) deferred: bool,
     pub(crate) ram: RamConfig,
     pub(crate) balloon_mib: u64,
     pub(crate) kernel: Kernel,
     /// `kernel`, if it has been opened already.
     pub(crate) opened: Option<Bundle>,
-    pub(crate) initramfs: Option<PathBuf>,
+    pub(crate) initramfs: Option<RamDisk>,
+    pub(crate) numa: Option<Topology>,
+    pub(crate) placement: Placement,
     pub(crate) cmdline: Option<String>,
     pub(crate) jitter_self_test: bool,
     pub(crate) nested: bool,
@@ -84,11 +95,14 @@ impl Default for VmConfig {
         VmConfig {
             vcpus: 1,
             memory_mib: 128,
+            deferred: false,
             ram: RamConfig::default(),
             balloon_mib: 0,
             kernel: Kernel::default(),
             opened: None,
             initramfs: None,
+            numa: None,
+            placement: Placement::default(),
             cmdline: None,
             jitter_self_test: false,
             nested: false,
@@ -118,9 +132,39 @@ impl VmConfig {
         self
     }
 
-    /// Guest RAM in MiB, 16 to 1,048,576, at least what the kernel needs. Default 128.
+    /// Guest RAM in MiB, 16 to 1,048,576, at least what the kernel and an initial RAM disk made with an
+    /// [`InitramfsBuilder`](crate::initramfs::shell::InitramfsBuilder) need. Default 128.
     pub fn memory_mib(mut self, mib: u64) -> Self {
         self.memory_mib = mib;
+        self.deferred = false;
+        self
+    }
+
+    /// Guest RAM as the initial RAM disk needs it (see [`sizing`](crate::initramfs::sizing)), but at least this many
+    /// MiB: 256 without one. A RAM disk in a file does not say what it needs and is refused.
+    pub fn memory_deferred(mut self, minimum_mib: u64) -> Self {
+        self.memory_mib = minimum_mib;
+        self.deferred = true;
+        self
+    }
+
+    /// Divides memory and processors among NUMA nodes, which add up to [`VmConfig::memory_mib`] and
+    /// [`VmConfig::vcpus`]. The kernel must read ACPI tables, which libkrunfw's does not. Default: no nodes.
+    pub fn numa(mut self, topology: Topology) -> Self {
+        self.numa = Some(topology);
+        self
+    }
+
+    /// Lets the thread of a vCPU run on these processors of the host only. Default: wherever the calling thread may.
+    pub fn pin_vcpu(mut self, vcpu: u32, cpus: impl IntoIterator<Item = u32>) -> Self {
+        self.placement.pin(vcpu, cpus.into_iter().collect());
+        self
+    }
+
+    /// Lets all threads of the machine but those of vCPUs run on these processors of the host only. Default: wherever
+    /// the calling thread may.
+    pub fn worker_cpus(mut self, cpus: impl IntoIterator<Item = u32>) -> Self {
+        self.placement.workers(cpus.into_iter().collect());
         self
     }
 
@@ -149,9 +193,10 @@ impl VmConfig {
         self
     }
 
-    /// An initial RAM disk in a file. Default none.
-    pub fn initramfs(mut self, path: impl Into<PathBuf>) -> Self {
-        self.initramfs = Some(path.into());
+    /// An initial RAM disk: a file, an [`Initramfs`](crate::initramfs::shell::Initramfs), or the builder of one.
+    /// Default none.
+    pub fn initramfs(mut self, disk: impl Into<RamDisk>) -> Self {
+        self.initramfs = Some(disk.into());
         self
     }
 
@@ -250,11 +295,17 @@ impl VmConfig {
         if self.vcpus == 0 || self.vcpus > MAX_CPUS {
             return Err(ConfigError::field("vcpus", self.vcpus, format!("use 1 to {MAX_CPUS}")));
         }
-        if self.memory_mib == 0 || self.memory_mib > 1 << 20 {
+        if (self.memory_mib == 0 && !self.deferred) || self.memory_mib > 1 << 20 {
             return Err(ConfigError::field("memory_mib", self.memory_mib, "use 16 to 1048576"));
         }
-        if self.balloon_mib >= self.memory_mib {
-            let remedy = format!("use less than memory_mib, {}", self.memory_mib);
+        if self.deferred && self.numa.is_some() {
+            let remedy = "the nodes say how much memory there is: use memory_mib";
+            return Err(ConfigError::field("memory_deferred", "with numa", remedy));
+        }
+        self.placement.check(self.vcpus)?;
+        let least = if self.deferred { self.memory_mib.max(BASE_MIB) } else { self.memory_mib };
+        if self.balloon_mib >= least {
+            let remedy = format!("use less than memory_mib, {least}");
             return Err(ConfigError::field("balloon_mib", self.balloon_mib, remedy));
         }
         self.shares.iter().try_for_each(Share::check)?;

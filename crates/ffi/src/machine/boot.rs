@@ -1,13 +1,13 @@
 //! The kernel in RAM, and processors at its entry.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use purlin_vmm_core::arch::x86_64::cpuid::{self, CpuidConfig};
 use purlin_vmm_core::arch::x86_64::{lapic, msrs, pvh as pvh_regs, regs};
 use purlin_vmm_core::boot::acpi::AcpiTables;
-use purlin_vmm_core::boot::kernel::{self, BootMethod, Entry, LoadedKernel};
+use purlin_vmm_core::boot::kernel::{self, BootMethod, Entry, KernelFacts, LoadedKernel};
 use purlin_vmm_core::boot::pvh::StartInfo;
-use purlin_vmm_core::boot::zero_page::{self, Initrd};
+use purlin_vmm_core::boot::zero_page;
 use purlin_vmm_core::boot::{cmdline, mptable::MpTable};
 use purlin_vmm_core::bundle::{Bundle, BundleSource};
 use purlin_vmm_core::kvm::{BootState, KvmVcpu, KvmVm};
@@ -15,6 +15,7 @@ use purlin_vmm_core::memory::layout::RSDP;
 use purlin_vmm_core::memory::{GuestRam, MemoryLayout};
 
 use super::BuildError;
+use super::ram_disk::{Disk, LoadedDisk};
 use crate::config::{ConfigError, Kernel, VmConfig};
 
 /// Where the kernel comes from.
@@ -26,7 +27,7 @@ pub(super) enum Source {
 /// What boots, in RAM.
 pub(super) struct Loaded {
     pub kernel: LoadedKernel,
-    pub initrd: Option<Initrd>,
+    pub disk: LoadedDisk,
 }
 
 impl Source {
@@ -41,13 +42,18 @@ impl Source {
         }
     }
 
+    /// What is known of it without RAM.
+    pub fn facts(&self) -> Result<KernelFacts, ConfigError> {
+        match self {
+            Source::Bundle(bundle) => Ok(KernelFacts { init_size: bundle.size(), release: None }),
+            Source::Image(path, _) => {
+                kernel::facts(path).map_err(|source| ConfigError::Image { field: "kernel", source })
+            }
+        }
+    }
+
     /// Puts the kernel and the RAM disk into RAM.
-    pub fn load(
-        &self,
-        initramfs: Option<&Path>,
-        ram: &GuestRam,
-        layout: &MemoryLayout,
-    ) -> Result<Loaded, ConfigError> {
+    pub fn load(&self, disk: &Disk, ram: &GuestRam, layout: &MemoryLayout) -> Result<Loaded, ConfigError> {
         let failed = |field| move |source| ConfigError::Image { field, source };
         let kernel = match self {
             Source::Bundle(bundle) => {
@@ -60,9 +66,8 @@ impl Source {
                 kernel::load(path, *method, ram, layout).map_err(failed("kernel"))?
             }
         };
-        let disk = |path| kernel::load_initrd(path, &kernel, ram, layout).map_err(failed("initramfs"));
-        let initrd = initramfs.map(disk).transpose()?;
-        Ok(Loaded { kernel, initrd })
+        let disk = disk.load(&kernel, ram, layout)?;
+        Ok(Loaded { kernel, disk })
     }
 }
 
@@ -76,7 +81,7 @@ pub(super) fn write_tables(
     vcpus: u32,
     acpi: Option<&AcpiTables>,
 ) -> Result<(), BuildError> {
-    let Loaded { kernel, initrd } = loaded;
+    let Loaded { kernel, disk } = loaded;
     cmdline::write_to(ram, line)?;
     MpTable::new(vcpus)?.write_to(ram)?;
     acpi.map(|tables| tables.write_to(ram)).transpose()?;
@@ -84,7 +89,7 @@ pub(super) fn write_tables(
     match kernel.entry {
         Entry::Long(_) => {
             // A line is at most 64 KiB.
-            let mut page = zero_page::build(layout, line.len() as u32, *initrd);
+            let mut page = zero_page::build(layout, line.len() as u32, disk.initrd);
             if let Some(header) = &kernel.header {
                 zero_page::set_header(&mut page, header);
             }
@@ -95,7 +100,7 @@ pub(super) fn write_tables(
             regs::write_boot_tables(ram)?;
         }
         Entry::Pvh(_) => {
-            StartInfo::new(layout, *initrd, rsdp).write_to(ram)?;
+            StartInfo::new(layout, disk.initrd, rsdp).write_to(ram)?;
             pvh_regs::write_boot_tables(ram)?;
         }
     }

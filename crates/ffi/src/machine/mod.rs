@@ -1,13 +1,16 @@
 //! Puts a machine together: memory, kernel, devices, processors. Everything is made here and nothing runs
 //! until [`Machine::start`].
 
+mod affinity;
 mod announce;
 mod boot;
 mod console;
 mod devices;
 mod error;
+mod nodes;
 mod phases;
 mod power;
+mod ram_disk;
 mod serial;
 mod shares;
 mod slots;
@@ -22,9 +25,11 @@ use purlin_devices::virtio::balloon::{Balloon, BalloonConfig, BalloonHandle};
 use purlin_devices::virtio::console::PortHandle;
 use purlin_devices::virtio::rng::Rng;
 use purlin_tsi::shell::{EgressHandle, Vsock};
-use purlin_vmm_core::kvm::{KvmVm, OnEnd, VcpuGroup};
-use purlin_vmm_core::memory::{MemoryLayout, SharedRam, alloc};
+use purlin_vmm_core::kvm::affinity::CpuMask;
+use purlin_vmm_core::kvm::{BlankVm, OnEnd, VcpuGroup};
+use purlin_vmm_core::memory::{GuestMemory, GuestMemoryRegion, MemoryLayout, SharedRam};
 
+pub(crate) use affinity::Bound;
 use announce::Announce;
 pub(crate) use console::{Consoles, HostEnds, Terminal, stdio};
 pub(crate) use devices::DeviceTable;
@@ -36,8 +41,8 @@ use serial::SerialLines;
 pub(crate) use shares::ExitReport;
 pub(crate) use slots::{Slots, lock};
 
-use crate::config::VmConfig;
-use crate::vm::VmStats;
+use crate::config::{ConfigError, VmConfig};
+use crate::vm::{InitramfsStats, VmStats};
 
 /// A reader of guest output that takes nothing for this long at the end loses the rest.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
@@ -60,6 +65,9 @@ pub(crate) struct Machine {
     pub our_init: bool,
     pub ram: SharedRam,
     pub phases: Phases,
+    /// For threads that are still to be started.
+    pub worker_cpus: Option<CpuMask>,
+    initramfs: Option<InitramfsStats>,
     _loop: EventLoop,
 }
 
@@ -89,29 +97,38 @@ impl Machine {
     pub fn assemble(mut config: VmConfig, hooks: Hooks) -> Result<Assembled, BuildError> {
         let mut phases = Phases::start();
         config.check()?;
-        let layout =
-            MemoryLayout::new(config.memory_mib.saturating_mul(1 << 20)).map_err(crate::ConfigError::from)?;
+        let worker_cpus = config.placement.worker_mask()?;
+        let bound = Bound::configured(worker_cpus.as_ref())?;
+        let disk = ram_disk::Job::start(config.initramfs.take())?;
+        let has_disk = !matches!(disk, ram_disk::Job::None);
         let kernel = boot::Source::open(&mut config)?;
+        let facts = kernel.facts()?;
+        let root_share = ram_disk::root_share(&disk, &config, &facts);
         phases.end_of("kernel opened");
 
         let device_loop = EventLoop::spawn("purlin-devices").map_err(BuildError::host("device thread"))?;
         let report = Arc::new(ExitReport::default());
         let console::Made { mut consoles, ends, control, before_shares, last, names } =
             console::make(&config, &device_loop)?;
-        let plan = workload::plan(&config, &names)?;
+        let plan = workload::plan(&config, &names, ram_disk::share_words(root_share, &config))?;
         let vsock = config.network.vsock(&config.vsock_ports, config.vsock_boot_grace);
         let vsock = vsock.map(Vsock::new).transpose()?;
         let egress = vsock.as_ref().map(Vsock::egress);
         let file_systems = shares::make(&config, plan.file(), &report)?;
         phases.end_of("devices made");
 
-        let ram = alloc::allocate(&layout, &config.ram)?;
+        let vm = BlankVm::new()?;
+        phases.end_of("virtual machine made");
+        let disk = disk.join()?;
+        phases.end_of("initramfs made");
+        let memory_mib = disk.memory_mib(&config, &facts, root_share)?;
+        let layout = MemoryLayout::new(memory_mib.saturating_mul(1 << 20)).map_err(ConfigError::from)?;
+        let ram = nodes::memory(&config, &layout)?;
         phases.end_of("memory mapped");
-        let loaded = kernel.load(config.initramfs.as_deref(), &ram, &layout)?;
+        let loaded = kernel.load(&disk, &ram, &layout)?;
         let announce = Announce::choose(&config.kernel, loaded.kernel.has_acpi, config.cmdline.as_deref());
         phases.end_of("kernel loaded");
-        let vm = KvmVm::new(ram)?;
-        phases.end_of("virtual machine made");
+        let vm = vm.with_ram(ram)?;
         let mut slots = Slots::new(vm.ram().clone());
         let balloon = balloon(&config, vm.ram().clone(), &device_loop)?;
         let balloon_handle = balloon.handle();
@@ -149,11 +166,14 @@ impl Machine {
         let acpi = announce.by_acpi();
         let power_button = acpi.then(|| power::make(&vm, &mut slots, &mut buses, hooks.guest_power));
         let power_button = power_button.transpose()?;
-        let tables = acpi.then(|| power::tables(config.vcpus, slots.places(), serial_lines.count()));
+        let numa = nodes::tables(config.numa.as_ref(), &layout, acpi)?;
+        let tables = acpi.then(|| power::tables(config.vcpus, slots.places(), serial_lines.count(), numa));
         let line = plan.cmdline(if announce.on_the_line() { slots.places() } else { &[] }, slots.words())?;
         boot::write_tables(vm.ram(), &layout, &line, &loaded, config.vcpus, tables.transpose()?.as_ref())?;
         let vcpus = boot::make_vcpus(&vm, &config, loaded.kernel.entry)?;
+        drop(bound);
         let vcpus = VcpuGroup::new(vcpus, &Arc::new(buses), &hooks.vcpu_ended)?;
+        affinity::pin(&vcpus, &config)?;
         phases.end_of("processors made");
         let ram = vm.ram().clone();
         let machine = Machine {
@@ -164,12 +184,19 @@ impl Machine {
             power_button,
             report,
             keyboard,
-            our_init: config.has_our_init() && config.initramfs.is_none(),
+            our_init: config.has_our_init() && !has_disk,
             ram,
             phases,
+            worker_cpus,
+            initramfs: has_disk.then(|| InitramfsStats::new(loaded.disk.copied, loaded.disk.mapped)),
             _loop: device_loop,
         };
         Ok(Assembled { machine, ends, control, balloon: balloon_handle, egress })
+    }
+
+    /// Guest RAM in MiB.
+    pub fn memory_mib(&self) -> u64 {
+        self.ram.iter().fold(0u64, |sum, region| sum.saturating_add(region.len())) >> 20
     }
 
     /// Its counters, but for the time it runs, which its supervisor knows.
@@ -179,6 +206,7 @@ impl Machine {
             vcpus: self.vcpus.exit_counters().counts(),
             devices: self.slots.stats(),
             boot: self.phases.done().to_vec(),
+            initramfs: self.initramfs,
             ..VmStats::default()
         }
     }

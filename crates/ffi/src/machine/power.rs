@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use purlin_devices::legacy::serial::SERIAL_LINES;
 use purlin_devices::legacy::{AcpiPower, POWER_IRQ, POWER_LEN, POWER_PORT, PowerRequest};
-use purlin_vmm_core::boot::acpi::{AcpiError, AcpiMachine, AcpiTables};
+use purlin_vmm_core::boot::acpi::{AcpiError, AcpiMachine, AcpiTables, Table};
 use purlin_vmm_core::kvm::{Buses, KvmVm};
 
 use super::BuildError;
@@ -34,8 +34,13 @@ pub(super) fn make(
     Ok(PowerButton(device))
 }
 
-/// The tables of a machine with virtio devices at these places and so many serial lines.
-pub(super) fn tables(cpus: u32, places: &[(u64, u32)], serial: usize) -> Result<AcpiTables, AcpiError> {
+/// The tables of a machine with virtio devices at these places, so many serial lines, and further tables.
+pub(super) fn tables(
+    cpus: u32,
+    places: &[(u64, u32)],
+    serial: usize,
+    extra: Vec<Table>,
+) -> Result<AcpiTables, AcpiError> {
     let serial = SERIAL_LINES.into_iter().take(serial).collect();
-    AcpiTables::build(&AcpiMachine { cpus, devices: places.to_vec(), serial, extra: Vec::new() })
+    AcpiTables::build(&AcpiMachine { cpus, devices: places.to_vec(), serial, extra })
 }

@@ -20,12 +20,12 @@ const DEVICE_WORD: usize = 39;
 const MAX_DEVICES: usize = 19;
 
 /// Decides between command line and file. The file is used if the line would be too long or would change a
-/// value, and our init is on a root device to read it.
-pub(super) fn plan(config: &VmConfig, ports: &[&str]) -> Result<Plan, ConfigError> {
+/// value, and our init is on a root device to read it. `more` are further words for the kernel.
+pub(super) fn plan(config: &VmConfig, ports: &[&str], more: &[&str]) -> Result<Plan, ConfigError> {
     let VmConfig { exec, shares, .. } = config;
     let words: usize = config.network.kernel_words().iter().map(|word| word.len() + 1).sum();
     let reserve = MAX_DEVICES * DEVICE_WORD + words;
-    let refused = match on_the_line(config, ports) {
+    let refused = match on_the_line(config, ports, more) {
         Ok(line) if line.len() + reserve <= Limits::default().bytes => {
             return Ok(Plan { line, file: None });
         }
@@ -35,7 +35,7 @@ pub(super) fn plan(config: &VmConfig, ports: &[&str]) -> Result<Plan, ConfigErro
     if !config.has_our_init() || !shares.iter().any(Share::is_root) {
         return Err(refused.into());
     }
-    let mut line = kernel_words(config, ports)?;
+    let mut line = kernel_words(config, ports, more)?;
     line.env(ENV_EXEC_FILE, EXEC_FILE_PATH)?;
     Ok(Plan { line, file: Some(exec.workload().encode()?) })
 }
@@ -60,21 +60,24 @@ impl Plan {
 }
 
 /// The kernel's own words, and the ports our init waits for: the kernel learns their names late.
-fn kernel_words(config: &VmConfig, ports: &[&str]) -> Result<Cmdline, CmdlineError> {
+fn kernel_words(config: &VmConfig, ports: &[&str], more: &[&str]) -> Result<Cmdline, CmdlineError> {
     let mut line = Cmdline::new(Limits::default());
     match &config.cmdline {
         Some(words) => line.prolog(words)?,
         None => line.prolog(&default_words(!config.jitter_self_test).join(" "))?,
     };
+    for word in more {
+        line.word(word)?;
+    }
     if config.has_our_init() {
         line.env(ENV_PORTS, &ports.join(","))?;
     }
     Ok(line)
 }
 
-fn on_the_line(config: &VmConfig, ports: &[&str]) -> Result<Cmdline, CmdlineError> {
+fn on_the_line(config: &VmConfig, ports: &[&str], more: &[&str]) -> Result<Cmdline, CmdlineError> {
     let exec = &config.exec;
-    let mut line = kernel_words(config, ports)?;
+    let mut line = kernel_words(config, ports, more)?;
     if let Some(program) = &exec.program {
         line.env("KRUN_INIT", &text("exec", program)?)?;
     }
@@ -115,7 +118,7 @@ mod tests {
     }
 
     fn made(config: &VmConfig) -> Plan {
-        plan(config, &["krun-stdout", "purlin-control"]).unwrap()
+        plan(config, &["krun-stdout", "purlin-control"], &[]).unwrap()
     }
 
     #[test]
@@ -158,7 +161,7 @@ mod tests {
     #[test]
     fn without_our_init_the_refusal_names_the_argument() {
         let config = config(Exec::new("/bin/sh").args(["ok", "say \"hi\""])).implicit_init(false);
-        let error = plan(&config, &[]).err().unwrap().to_string();
+        let error = plan(&config, &[], &[]).err().unwrap().to_string();
         assert!(error.contains("argument 2") && error.contains("hi"), "{error}");
     }
 

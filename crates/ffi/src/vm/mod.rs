@@ -31,7 +31,7 @@ pub use exit::{ExitReason, VmExit};
 pub use memory::{MemoryRegion, VmMemory};
 pub(crate) use progress::Phase;
 pub(crate) use remote::Remote;
-pub use stats::{BootPhase, DeviceStats, VmStats};
+pub use stats::{BootPhase, DeviceStats, InitramfsStats, VmStats};
 
 use crate::config::VmConfig;
 use crate::control::{ControlError, Servers};
@@ -84,9 +84,10 @@ impl VmConfig {
         stdio::inherit(&mut self)?;
         let stdio = stdio::occupy().map_err(BuildError::host("/dev/null"))?;
         let (events, receiver) = channel().map_err(BuildError::host("event descriptor"))?;
-        let (vcpus, memory_mib) = (self.vcpus, self.memory_mib);
+        let vcpus = self.vcpus;
         let Assembled { mut machine, ends, control, balloon, egress } =
             Machine::assemble(self, hooks(&events))?;
+        let memory_mib = machine.memory_mib();
         Ok(Vm {
             console: machine.consoles.handle.clone(),
             injector: machine.consoles.injector.clone(),

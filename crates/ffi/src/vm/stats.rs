@@ -19,6 +19,8 @@ pub struct VmStats {
     pub vcpus: Vec<ExitCounts>,
     /// Bytes through each virtio device, in the order of their slots.
     pub devices: Vec<DeviceStats>,
+    /// What became of the initial RAM disk, if there is one.
+    pub initramfs: Option<InitramfsStats>,
     /// How long each part of making and booting the machine took, in order.
     pub boot: Vec<BootPhase>,
 }
@@ -31,6 +33,22 @@ pub struct DeviceStats {
     pub device: DeviceInfo,
     /// Bytes.
     pub bytes: IoCounts,
+}
+
+/// How an initial RAM disk came into guest RAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InitramfsStats {
+    /// Bytes that were copied.
+    pub copied: u64,
+    /// Bytes that lie in memory shared by all machines with the same base, mapped copy on write.
+    pub mapped: u64,
+}
+
+impl InitramfsStats {
+    pub(crate) fn new(copied: u64, mapped: u64) -> Self {
+        InitramfsStats { copied, mapped }
+    }
 }
 
 /// One part of a boot.

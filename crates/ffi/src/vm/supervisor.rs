@@ -21,7 +21,7 @@ use super::outcome::{End, Facts, outcome};
 use super::progress::{Phase, Progress};
 use super::{Command, VmError, VmExit, VmStats};
 use crate::control::Servers;
-use crate::machine::{Machine, after, lock};
+use crate::machine::{Bound, Machine, after, lock};
 use crate::panics::words;
 
 /// How long a pause may take in all.
@@ -126,6 +126,9 @@ impl Supervisor {
     }
 
     pub fn spawn(self, announce: Announce) -> io::Result<JoinHandle<()>> {
+        // The new thread inherits it. The host has let the machine's other threads be bound there.
+        let cpus = self.machine.worker_cpus.as_ref();
+        let _bound = cpus.map(Bound::to).transpose()?;
         std::thread::Builder::new().name("purlin-vm".to_owned()).spawn(move || {
             announce.after(|| self.run());
         })

@@ -2,6 +2,7 @@
 //! virtualization; without it these tests fail and say so.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure is a failed test")]
+mod boot;
 mod guest;
 mod life;
 mod ram;

@@ -32,6 +32,7 @@ mod acpi_mark;
 mod detect;
 mod elf;
 mod error;
+mod facts;
 pub mod fuzz;
 mod image;
 mod initrd;
@@ -40,6 +41,7 @@ pub(super) mod setup_header;
 mod unpack;
 
 pub use error::{ImageError, KernelError};
+pub use facts::{KernelFacts, facts};
 pub use initrd::load_initrd;
 pub use load::{load, load_image};
 pub use setup_header::SetupHeader;

@@ -35,6 +35,8 @@ pub struct SetupHeader {
     pub(super) pref_address: u64,
     pub(super) code32_start: u64,
     pub(super) init_size: u64,
+    /// Offset in the file of the text that names the release.
+    pub(super) release_at: Option<u64>,
     /// Longest command line, without its NUL.
     pub(super) cmdline_size: u32,
     /// Last address a RAM disk may occupy.
@@ -72,6 +74,8 @@ impl SetupHeader {
             pref_address: long(0x258)?,
             code32_start: word(0x214)?.into(),
             init_size: word(0x260)?.into(),
+            // Relative to 0x200; 0 if there is none.
+            release_at: Some(half(0x20e)?).filter(|&at| at > 0).map(|at| u64::from(at) + 0x200),
             cmdline_size: word(0x238)?,
             initrd_addr_max: word(0x22c)?,
         })

@@ -45,3 +45,20 @@ fn below_the_gap_and_where_the_kernel_takes_it() {
     let disk = load_initrd(file(b"disk").path(), &bzimage, &ram, &layout).unwrap();
     assert_eq!(disk.addr, (2 << 30) - 0x1000);
 }
+
+#[test]
+fn what_a_file_says_before_there_is_ram() {
+    use crate::boot::initramfs::sizing::Release;
+    let mut image = bzimage(b"", 0);
+    let known = |image: &[u8]| facts(file(image).path()).unwrap();
+    assert_eq!(known(&image), KernelFacts { init_size: 0x80_0000, release: None });
+    // The text is at 0x200 and this number.
+    image[0x20e..0x210].copy_from_slice(&0x200u16.to_le_bytes());
+    image[0x400..0x40a].copy_from_slice(b"6.12.57+d\0");
+    let release = Release { major: 6, minor: 12, patch: 57 };
+    assert_eq!(known(&image).release, Some(release));
+    image[0x20e..0x210].copy_from_slice(&u16::MAX.to_le_bytes());
+    assert_eq!(known(&image).release, None, "outside of the file");
+    assert_eq!(known(b"\x7fELF"), KernelFacts::default());
+    assert!(facts(Path::new("/nowhere")).is_err());
+}
