@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The compiler that cargo uses, with a target that it certainly can compile for: that of this script, else that of the
 /// library.
-fn compiler() -> Result<Command, Box<dyn Error>> {
+pub fn compiler() -> Result<Command, Box<dyn Error>> {
     let (host, library) = (env::var("HOST")?, env::var("TARGET")?);
     let target = [&host, &library].into_iter().find(|target| TARGETS.contains(&target.as_str()));
     let target = target.ok_or_else(|| format!("purlin-init: cannot build for {library} on {host}"))?;

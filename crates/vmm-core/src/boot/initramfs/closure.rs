@@ -231,7 +231,8 @@ impl<'a, F: Files> Search<'a, F> {
 
     /// The loader itself lies exactly where the program says.
     fn loader(&mut self, path: Option<&str>, needed_by: &str) -> Result<Vec<Library>, ClosureError> {
-        let Some(path) = path else { return Ok(Vec::new()) };
+        let Some(path) = path.and_then(lexical) else { return Ok(Vec::new()) };
+        let path = path.as_str();
         self.settled.insert(file_name(path).to_owned());
         let missing = || ClosureError::Missing {
             library: path.to_owned(),

@@ -68,6 +68,13 @@ impl Release {
         Some(Release { major, minor, patch })
     }
 
+    /// The release that a kernel's banner names. Debian's kernels call themselves by the first release of their line;
+    /// the one they are made from comes behind `Debian`.
+    pub fn of_banner(banner: &str) -> Option<Self> {
+        let debian = banner.split_once(" Debian ").and_then(|(_, release)| Self::parse(release));
+        debian.or_else(|| Self::parse(banner))
+    }
+
     /// True if this release reads `initramfs_options=`: it came with 6.18 and went back to the stable lines then
     /// maintained.
     pub fn honours_initramfs_options(self) -> bool {
@@ -231,6 +238,13 @@ mod tests {
         for text in ["", "x", "6", "6.", ".6.1", "6.x", "99999999999.1"] {
             assert_eq!(Release::parse(text), None, "{text}");
         }
+        let banner =
+            "6.1.0-56-cloud-amd64 (debian-kernel@lists.debian.org) #1 SMP Debian 6.1.192-2 (2026-11-16)";
+        assert_eq!(Release::of_banner(banner), Some(Release { major: 6, minor: 1, patch: 192 }));
+        assert_eq!(
+            Release::of_banner("6.8.0-31-generic (b@d) #31"),
+            Some(Release { major: 6, minor: 8, patch: 0 })
+        );
         assert_eq!(RootShare::of_kernel(None), RootShare::Half);
         assert_eq!(RootShare::of_kernel(Some(debian)), RootShare::NineTenths);
     }

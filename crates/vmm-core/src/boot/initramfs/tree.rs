@@ -273,7 +273,8 @@ pub(super) fn normal(path: &str) -> Result<String, TreeError> {
     if path.contains('\0') {
         return refused("contains NUL");
     }
-    if name.as_bytes() == TRAILER {
+    // A directory of this name, too, would end the archive.
+    if name.split('/').next().is_some_and(|first| first.as_bytes() == TRAILER) {
         return refused("is the name that ends an archive");
     }
     for part in name.split('/') {
@@ -321,9 +322,21 @@ mod tests {
     fn impossible_paths() {
         let long = format!("/{}", "x".repeat(256));
         let deep = "/d".repeat(2048);
-        for path in
-            ["", "a", "/", "//a", "/a/", "/a//b", "/./a", "/a/..", "/a\0b", "/TRAILER!!!", &long, &deep]
-        {
+        for path in [
+            "",
+            "a",
+            "/",
+            "//a",
+            "/a/",
+            "/a//b",
+            "/./a",
+            "/a/..",
+            "/a\0b",
+            "/TRAILER!!!",
+            "/TRAILER!!!/a",
+            &long,
+            &deep,
+        ] {
             let refused = Tree::default().add(path, 0o644, file(b""));
             assert!(matches!(refused, Err(TreeError::Path { .. })), "{path:?}");
         }

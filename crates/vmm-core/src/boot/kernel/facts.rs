@@ -8,8 +8,8 @@ use super::image::Image;
 use super::{ImageError, KernelError};
 use crate::boot::initramfs::sizing::Release;
 
-/// Longest release text looked at.
-const RELEASE: u64 = 64;
+/// Longest banner looked at.
+const RELEASE: u64 = 256;
 
 /// What is known of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,7 +38,7 @@ fn read(path: &Path) -> Result<KernelFacts, ImageError> {
         let text = image.bytes(at.min(image.len()), len)?;
         let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
         let text = String::from_utf8_lossy(text.get(..end).unwrap_or_default());
-        facts.release = Release::parse(&text);
+        facts.release = Release::of_banner(&text);
     }
     Ok(facts)
 }
