@@ -57,5 +57,6 @@ pub use purlin_vmm_core::memory;
 /// NUMA nodes, for [`VmConfig::numa`].
 pub use purlin_vmm_core::numa;
 pub use vm::{
-    BootPhase, DeviceStats, ExitReason, InitramfsStats, MemoryRegion, Vm, VmError, VmExit, VmMemory, VmStats,
+    BootPhase, DeviceStats, ExitReason, InitramfsStats, MemoryRegion, SetupFailure, SetupStage, Vm, VmError,
+    VmExit, VmMemory, VmStats,
 };

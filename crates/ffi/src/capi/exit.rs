@@ -32,10 +32,11 @@ pub(super) fn code(exit: &VmExit, report_failure: bool) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SetupFailure;
 
     #[test]
     fn table() {
-        let failed = || ExitReason::SetupFailed("no such file".into());
+        let failed = || ExitReason::SetupFailed(SetupFailure::new("no such file"));
         let table = [
             (7, ExitReason::Exited, 7, 7),
             (0, ExitReason::Exited, 0, 0),

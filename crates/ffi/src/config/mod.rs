@@ -32,6 +32,8 @@ use purlin_vmm_core::bundle::Bundle;
 use purlin_vmm_core::memory::RamConfig;
 use purlin_vmm_core::numa::Topology;
 
+use crate::vm::{Observers, VmExit};
+
 /// The guest kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -88,6 +90,7 @@ pub struct VmConfig {
     pub(crate) network: Network,
     pub(crate) vsock_ports: Vec<VsockPort>,
     pub(crate) vsock_boot_grace: Option<Duration>,
+    pub(crate) observers: Observers,
 }
 
 impl Default for VmConfig {
@@ -115,6 +118,7 @@ impl Default for VmConfig {
             network: Network::default(),
             vsock_ports: Vec::new(),
             vsock_boot_grace: None,
+            observers: Observers::default(),
         }
     }
 }
@@ -287,6 +291,24 @@ impl VmConfig {
     /// it boots. Default 30 s.
     pub fn vsock_boot_grace(mut self, grace: Duration) -> Self {
         self.vsock_boot_grace = Some(grace);
+        self
+    }
+
+    /// Calls `observer` once, when the guest has booted: its kernel runs and its init speaks for the first time.
+    /// Guests with another init than ours never do. Several observers are called in the order they were given.
+    ///
+    /// Observers run on the machine's own thread, which meanwhile hears nobody: they must not block and must not
+    /// wait for the machine. One that panics is logged.
+    pub fn on_boot(mut self, observer: impl FnOnce() + Send + 'static) -> Self {
+        self.observers.on_boot(Box::new(observer));
+        self
+    }
+
+    /// Calls `observer` once, when a machine that was started has ended, however it did: after
+    /// [`VmConfig::on_boot`]'s observers, when nothing of the machine is left, and before
+    /// [`Vm::wait`](crate::Vm::wait) returns. See there for what observers may do.
+    pub fn on_exit(mut self, observer: impl FnOnce(&VmExit) + Send + 'static) -> Self {
+        self.observers.on_exit(Box::new(observer));
         self
     }
 

@@ -17,6 +17,8 @@ pub struct Share {
     pub(crate) read_only: bool,
     pub(crate) semantics: Semantics,
     pub(crate) overlay: Vec<OverlayEntry>,
+    /// Where our init mounts it.
+    pub(crate) mount: Option<String>,
     /// Gets our init if it is a root and the machine has one.
     pub(crate) implicit_init: bool,
 }
@@ -39,6 +41,7 @@ impl Share {
             read_only: false,
             semantics: Semantics::default(),
             overlay: Vec::new(),
+            mount: None,
             implicit_init: true,
         }
     }
@@ -61,6 +64,19 @@ impl Share {
         self
     }
 
+    /// Lets our init mount it at this place of the guest, an absolute path, before the workload starts. The place
+    /// is made if it is missing. A mount that fails is named on the console, and the boot goes on.
+    pub fn mount_at(mut self, path: impl Into<String>) -> Self {
+        self.mount = Some(path.into());
+        self
+    }
+
+    /// How our init is told of the mount: `tag:path[:ro]`.
+    pub(crate) fn mount_word(&self) -> Option<String> {
+        let end = if self.read_only { ":ro" } else { "" };
+        self.mount.as_ref().map(|path| format!("{}:{path}{end}", self.tag))
+    }
+
     pub(crate) fn is_root(&self) -> bool {
         self.tag == ROOT_TAG
     }
@@ -70,7 +86,20 @@ impl Share {
         if self.is_root() { "root".to_owned() } else { format!("share {:?}", self.tag) }
     }
 
+    fn bad_mount(&self, why: &str) -> ConfigError {
+        let place = self.mount.as_deref().unwrap_or_default();
+        let remedy =
+            format!("{why}: mount at an absolute path, without colons and commas in it or in the tag");
+        ConfigError::field("share", format!("{:?}: {place:?}", self.tag), remedy)
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if let Some(word) = self.mount_word() {
+            purlin_init::mounts::share(word.as_bytes()).map_err(|why| self.bad_mount(why))?;
+            if word.contains(',') {
+                return Err(self.bad_mount("a comma"));
+            }
+        }
         match &self.path {
             Some(path) if path.as_os_str().is_empty() => {
                 Err(ConfigError::field("share", format!("{:?}: \"\"", self.tag), "name a directory"))

@@ -74,6 +74,7 @@ fn end(exit: &VmExit) -> Value {
     let reason = match exit.reason {
         ExitReason::Exited => "exited",
         ExitReason::Stopped => "stopped",
+        ExitReason::StopTimedOut => "stop_timed_out",
         ExitReason::SetupFailed(_) => "setup_failed",
         ExitReason::GuestReset => "reset",
         ExitReason::PoweredOff => "powered_off",
@@ -100,11 +101,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::SetupFailure;
     use crate::vm::BootPhase;
 
     #[test]
     fn lines() {
-        let exit = VmExit { code: 7, reason: ExitReason::SetupFailed("a\n\"b\"".to_owned()) };
+        let exit = VmExit { code: 7, reason: ExitReason::SetupFailed(SetupFailure::new("a\n\"b\"")) };
         let stats = {
             let mut stats = VmStats { uptime: Duration::from_millis(2), ..Default::default() };
             stats.vcpus.push(ExitCounts::default());
@@ -125,7 +127,7 @@ mod tests {
             ),
             (
                 ended(&exit),
-                r#"{"data":{"code":7,"reason":"setup_failed","text":"the workload was not started: a\n\"b\""},"event":"ended","v":1}"#.into(),
+                r#"{"data":{"code":7,"reason":"setup_failed","text":"the workload was not started: Internal: a\n\"b\""},"event":"ended","v":1}"#.into(),
             ),
             (
                 status_of(Phase::Paused).to_string(),

@@ -4,6 +4,7 @@
 mod affinity;
 mod announce;
 mod boot;
+mod cleanup;
 mod console;
 mod devices;
 mod error;
@@ -31,6 +32,7 @@ use purlin_vmm_core::memory::{GuestMemory, GuestMemoryRegion, MemoryLayout, Shar
 
 pub(crate) use affinity::Bound;
 use announce::Announce;
+pub(crate) use cleanup::Cleanup;
 pub(crate) use console::{Consoles, HostEnds, Terminal, stdio};
 pub(crate) use devices::DeviceTable;
 pub use devices::{DeviceInfo, DeviceRef};
@@ -211,14 +213,39 @@ impl Machine {
         }
     }
 
-    /// Stops the guest and every device of this machine; nothing of ours writes guest RAM afterwards. Late
-    /// console output is still delivered, as long as its reader takes it.
-    pub fn halt(&mut self, deadline: Instant) {
-        if let Err(e) = self.vcpus.stop(deadline) {
-            log::error!("the machine's processors do not stop: {e}");
-        }
-        self.consoles.flush();
-        self.serial_lines.flush();
+    /// Stops the guest; afterwards nothing of it runs. Late console output is still delivered, as long as its
+    /// reader takes it.
+    pub fn halt(&mut self, cleanup: &mut Cleanup, deadline: Instant) {
+        cleanup.attempt("stop the processors", || self.vcpus.stop(deadline));
+        cleanup.step("deliver the consoles' output", || self.consoles.flush());
+        cleanup.step("deliver the serial lines' output", || self.serial_lines.flush());
+    }
+
+    /// Gives everything up, part by part in the order of the fields, so that one that fails does not keep the
+    /// others: terminals are restored, threads ended and descriptors closed in any case.
+    pub fn dismantle(self, cleanup: &mut Cleanup) {
+        let Machine {
+            vcpus,
+            slots,
+            consoles,
+            serial_lines,
+            power_button,
+            report,
+            keyboard,
+            our_init: _,
+            ram,
+            phases: _,
+            worker_cpus: _,
+            initramfs: _,
+            _loop,
+        } = self;
+        cleanup.part("end the processors", vcpus);
+        cleanup.part("end the devices", slots);
+        cleanup.part("give the terminals back", consoles);
+        cleanup.part("end the serial lines", serial_lines);
+        cleanup.part("end the power button and the keyboard", (power_button, keyboard));
+        cleanup.part("give memory back", (report, ram));
+        cleanup.part("end the device thread", _loop);
     }
 }
 

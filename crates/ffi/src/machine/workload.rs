@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use purlin_init::abi::{ENV_EXEC_FILE, ENV_PORTS, EXEC_FILE_PATH};
+use purlin_init::abi::{ENV_EXEC_FILE, ENV_PORTS, ENV_VIRTIOFS_MOUNTS, EXEC_FILE_PATH};
 use purlin_vmm_core::boot::cmdline::{Cmdline, CmdlineError, Limits, default_words};
 
 use crate::config::{ConfigError, Share, VmConfig};
@@ -71,6 +71,10 @@ fn kernel_words(config: &VmConfig, ports: &[&str], more: &[&str]) -> Result<Cmdl
     }
     if config.has_our_init() {
         line.env(ENV_PORTS, &ports.join(","))?;
+        let mounts: Vec<String> = config.shares.iter().filter_map(Share::mount_word).collect();
+        if !mounts.is_empty() {
+            line.env(ENV_VIRTIOFS_MOUNTS, &mounts.join(","))?;
+        }
     }
     Ok(line)
 }
@@ -132,6 +136,17 @@ mod tests {
         let tail = r#"PURLIN_PORTS=krun-stdout,purlin-control KRUN_INIT=/bin/sh KRUN_WORKDIR=/tmp KRUN_RLIMITS=7=1:2 "A=b c" -- -c "exit 7""#;
         assert!(line.ends_with(tail), "{line}");
         assert!(line.contains("virtio_mmio.device=4K@0xd0000000:5 tsi_hijack "), "{line}");
+    }
+
+    #[test]
+    fn mounts_are_for_our_init() {
+        let share = |tag| crate::config::Share::new(tag, "/srv");
+        let config = config(Exec::new("/bin/sh"))
+            .share(share("a").mount_at("/a"))
+            .share(share("b"))
+            .share(share("c").read_only().mount_at("/c/c"));
+        let line = made(&config).cmdline(&[], &[]).unwrap();
+        assert!(line.contains(" PURLIN_VIRTIOFS_MOUNTS=a:/a,c:/c/c:ro "), "{line}");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Parts of setting a guest up.
+pub use purlin_init::control::Stage as SetupStage;
+
 /// Exit code of a machine whose workload never ran or left no code.
 pub(crate) const CODE_NO_STATUS: i32 = 125;
 /// Exit code of a machine that was killed: 128 + SIGKILL.
@@ -22,6 +25,7 @@ pub(crate) const CODE_KILLED: i32 = 137;
 /// | the guest powered off otherwise or halted without a status | 125 | [`GuestHalted`](ExitReason::GuestHalted) |
 /// | a processor met a triple fault without a status: a crash, or a restart | 125 | [`TripleFault`](ExitReason::TripleFault) |
 /// | a processor could not go on (KVM error) | 125 | [`Failed`](ExitReason::Failed) |
+/// | the host asked it to stop, it did not in time, and was killed | 137 | [`StopTimedOut`](ExitReason::StopTimedOut) |
 /// | the host killed it | 137 | [`Killed`](ExitReason::Killed) |
 ///
 /// A status the guest reported counts whatever happened afterwards. 0 therefore always means that the
@@ -42,8 +46,10 @@ pub enum ExitReason {
     Exited,
     /// The workload ended after [`Vm::stop`](crate::Vm::stop).
     Stopped,
+    /// The guest did not end in time after [`Vm::stop`](crate::Vm::stop) and was killed.
+    StopTimedOut,
     /// The workload could not be started; what the guest's init says of it.
-    SetupFailed(String),
+    SetupFailed(SetupFailure),
     /// The guest restarted without reporting a status.
     GuestReset,
     /// The guest powered off through ACPI without reporting a status, as a system with an init of its own does when it is
@@ -59,11 +65,41 @@ pub enum ExitReason {
     Killed,
 }
 
+/// Why a workload could not be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SetupFailure {
+    /// What part of the setup failed.
+    pub stage: SetupStage,
+    /// The error number of the guest's system call, if it was one.
+    pub errno: Option<i32>,
+    /// What the guest's init says of it. Text of the guest, at most 512 bytes.
+    pub message: String,
+}
+
+#[cfg(test)]
+impl SetupFailure {
+    pub(crate) fn new(message: &str) -> Self {
+        SetupFailure { stage: SetupStage::Internal, errno: None, message: message.to_owned() }
+    }
+}
+
+impl fmt::Display for SetupFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.stage, self.message)?;
+        match self.errno {
+            Some(errno) => write!(f, ": {}", std::io::Error::from_raw_os_error(errno)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for ExitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ExitReason::Exited => f.write_str("the workload ended"),
             ExitReason::Stopped => f.write_str("the workload was stopped"),
+            ExitReason::StopTimedOut => f.write_str("the guest did not stop in time and was killed"),
             ExitReason::SetupFailed(why) => write!(f, "the workload was not started: {why}"),
             ExitReason::GuestReset => {
                 f.write_str("the guest restarted without a status (kernel panic, lost init)")

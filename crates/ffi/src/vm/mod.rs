@@ -5,6 +5,7 @@ mod control;
 mod events;
 mod exit;
 mod memory;
+mod observers;
 mod outcome;
 mod progress;
 mod remote;
@@ -27,8 +28,9 @@ use purlin_vmm_core::memory::GuestRam;
 
 pub use command::VmError;
 pub(crate) use command::{Command, Reply};
-pub use exit::{ExitReason, VmExit};
+pub use exit::{ExitReason, SetupFailure, SetupStage, VmExit};
 pub use memory::{MemoryRegion, VmMemory};
+pub(crate) use observers::Observers;
 pub(crate) use progress::Phase;
 pub(crate) use remote::Remote;
 pub use stats::{BootPhase, DeviceStats, InitramfsStats, VmStats};
@@ -66,6 +68,7 @@ pub struct Vm {
     devices: DeviceTable,
     ram: Weak<GuestRam>,
     balloon: BalloonHandle,
+    observers: Arc<Observers>,
     remote: Remote,
     servers: Arc<Servers>,
     power_button: Option<PowerButton>,
@@ -85,6 +88,7 @@ impl VmConfig {
         let stdio = stdio::occupy().map_err(BuildError::host("/dev/null"))?;
         let (events, receiver) = channel().map_err(BuildError::host("event descriptor"))?;
         let vcpus = self.vcpus;
+        let observers = Arc::new(std::mem::take(&mut self.observers));
         let Assembled { mut machine, ends, control, balloon, egress } =
             Machine::assemble(self, hooks(&events))?;
         let memory_mib = machine.memory_mib();
@@ -100,6 +104,7 @@ impl VmConfig {
             ends: Mutex::new(ends),
             balloon,
             remote: Remote { events, progress: Arc::<Progress>::default(), vcpus, memory_mib },
+            observers,
             servers: Arc::default(),
             _stdio: stdio,
         })
@@ -126,11 +131,14 @@ impl Vm {
         match std::mem::replace(&mut *life, Life::Over) {
             Life::Ready(parts) => {
                 let (machine, control, events) = *parts;
-                let announce =
-                    Announce { progress: self.remote.progress.clone(), servers: self.servers.clone() };
+                let announce = Announce {
+                    observers: self.observers.clone(),
+                    progress: self.remote.progress.clone(),
+                    servers: self.servers.clone(),
+                };
                 // From here on commands are answered, by the supervisor or because it is gone.
                 self.remote.progress.set(Phase::Running);
-                let supervisor = Supervisor::new(machine, control, events, self.remote.progress.clone());
+                let supervisor = Supervisor::new(machine, control, events, &announce);
                 let started = supervisor.and_then(|supervisor| supervisor.spawn(announce.clone()));
                 *life = Life::Started(started.map_err(|e| {
                     announce.end(VmExit::failed(e.to_string()));
@@ -247,7 +255,7 @@ impl Vm {
     }
 
     /// Presses Ctrl-Alt-Del. A guest whose kernel has a driver for the keyboard controller (i8042) gets the
-    /// keys; in any other our init, if it is there, ends the workload as [`Vm::stop`] does, with 90 seconds
+    /// keys. Our init, with or without such a driver, ends the workload as [`Vm::stop`] does, with 90 seconds
     /// between the signals. What the guest makes of it is up to the guest: this never kills it. Returns at
     /// once. A paused guest is resumed to hear it. `Ok` if the guest has ended already.
     ///

@@ -5,7 +5,7 @@ use std::io;
 use purlin_init::control::Event;
 use purlin_vmm_core::kvm::VcpuEnd;
 
-use super::exit::{CODE_KILLED, CODE_NO_STATUS, ExitReason, VmExit};
+use super::exit::{CODE_KILLED, CODE_NO_STATUS, ExitReason, SetupFailure, VmExit};
 
 /// What made the machine end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) enum End {
     Vcpu(VcpuEnd),
     /// The host.
     Killed,
+    /// The host, because the guest did not end in time.
+    TimedOut,
 }
 
 /// What is known by then.
@@ -28,7 +30,11 @@ pub(super) struct Facts {
     /// Status reported through the control channel or the exit code call.
     pub code: Option<i32>,
     /// Why the workload was not started.
-    pub setup_failed: Option<String>,
+    pub setup_failed: Option<SetupFailure>,
+    /// Its init has spoken: the guest has booted.
+    pub booted: bool,
+    /// The workload runs, and init listens.
+    pub started: bool,
     /// The host asked it to stop.
     pub stop_requested: bool,
     /// Why this host cannot run guests; looked for only if KVM gave up.
@@ -39,9 +45,11 @@ impl Facts {
     /// Remembers what the guest's init says. The last word counts.
     pub fn note(&mut self, event: Event) {
         match event {
+            Event::Hello { .. } => self.booted = true,
+            Event::Started { .. } => self.started = true,
             Event::SetupFailed { stage, errno, message } => {
-                let errno = errno.map(|e| format!(": {}", io::Error::from_raw_os_error(e.0)));
-                self.setup_failed = Some(format!("{stage:?}: {message}{}", errno.unwrap_or_default()));
+                let errno = errno.map(|errno| errno.0);
+                self.setup_failed = Some(SetupFailure { stage, errno, message });
             }
             Event::Exited { code } => self.code = Some(code),
             _ => {}
@@ -50,7 +58,7 @@ impl Facts {
 }
 
 pub(super) fn outcome(facts: Facts, end: End) -> VmExit {
-    let Facts { code, setup_failed, stop_requested, host } = facts;
+    let Facts { code, setup_failed, stop_requested, host, .. } = facts;
     if let Some(why) = setup_failed {
         return VmExit { code: code.unwrap_or(CODE_NO_STATUS), reason: ExitReason::SetupFailed(why) };
     }
@@ -60,6 +68,7 @@ pub(super) fn outcome(facts: Facts, end: End) -> VmExit {
     }
     let reason = match end {
         End::Killed => return VmExit { code: CODE_KILLED, reason: ExitReason::Killed },
+        End::TimedOut => return VmExit { code: CODE_KILLED, reason: ExitReason::StopTimedOut },
         End::Reset | End::Vcpu(VcpuEnd::SystemEvent(_)) => ExitReason::GuestReset,
         End::Off => ExitReason::PoweredOff,
         End::Halted => ExitReason::GuestHalted,
@@ -91,9 +100,10 @@ mod tests {
     fn table() {
         let said = |code| Facts { code: Some(code), ..Default::default() };
         let stopped = |code| Facts { code, stop_requested: true, ..Default::default() };
-        let failed = |code| Facts { code, setup_failed: Some("exec".into()), ..Default::default() };
+        let failure = || SetupFailure::new("exec");
+        let failed = |code| Facts { code, setup_failed: Some(failure()), ..Default::default() };
         let silent = Facts::default;
-        let why = || ExitReason::SetupFailed("exec".into());
+        let why = || ExitReason::SetupFailed(failure());
         let table = [
             (said(0), End::Reset, 0, ExitReason::Exited),
             (said(7), End::Reset, 7, ExitReason::Exited),
@@ -102,6 +112,8 @@ mod tests {
             (said(-1), End::Halted, -1, ExitReason::Exited),
             (stopped(Some(143)), End::Reset, 143, ExitReason::Stopped),
             (stopped(None), End::Killed, 137, ExitReason::Killed),
+            (stopped(None), End::TimedOut, 137, ExitReason::StopTimedOut),
+            (stopped(Some(143)), End::TimedOut, 143, ExitReason::Stopped),
             (stopped(None), End::Reset, 125, ExitReason::GuestReset),
             (failed(Some(127)), End::Reset, 127, why()),
             (failed(None), End::Killed, 125, why()),
@@ -153,7 +165,14 @@ mod tests {
 
     #[test]
     fn nothing_but_a_reported_zero_gives_zero() {
-        let ends = [End::Reset, End::Off, End::Halted, End::Killed, End::Vcpu(VcpuEnd::InternalError)];
+        let ends = [
+            End::Reset,
+            End::Off,
+            End::Halted,
+            End::Killed,
+            End::TimedOut,
+            End::Vcpu(VcpuEnd::InternalError),
+        ];
         for end in ends {
             for stop_requested in [false, true] {
                 let facts = Facts { stop_requested, ..Default::default() };

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use purlin_devices::legacy::PowerRequest;
 use purlin_devices::virtio::console::PortHandle;
@@ -17,11 +17,12 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::control::ControlChannel;
 use super::events::{Event, EventReceiver};
+use super::observers::Observers;
 use super::outcome::{End, Facts, outcome};
 use super::progress::{Phase, Progress};
 use super::{Command, VmError, VmExit, VmStats};
 use crate::control::Servers;
-use crate::machine::{Bound, Machine, after, lock};
+use crate::machine::{Bound, Cleanup, Machine, after, lock};
 use crate::panics::words;
 
 /// How long a pause may take in all.
@@ -40,9 +41,10 @@ const IDLE_CPU: Duration = Duration::from_millis(1);
 const WAKE: u64 = 0;
 const CONTROL: u64 = 1;
 
-/// Who hears of the end, in this order: clients, then the owner.
+/// Who hears of the end, in this order: observers, clients, then whoever waits.
 #[derive(Clone)]
 pub(super) struct Announce {
+    pub observers: Arc<Observers>,
     pub progress: Arc<Progress>,
     pub servers: Arc<Servers>,
 }
@@ -50,13 +52,13 @@ pub(super) struct Announce {
 impl Announce {
     /// Lives a machine's life and announces its end, also that of one that panics.
     fn after(&self, life: impl FnOnce() -> VmExit) {
-        // A panic drops the machine on its way, which restores terminals.
         let exit = catch_unwind(AssertUnwindSafe(life));
         // Last: whoever waits finds nothing of the machine left.
         self.end(exit.unwrap_or_else(|panic| VmExit::failed(words(&*panic))));
     }
 
     pub fn end(&self, exit: VmExit) {
+        self.observers.ended(&exit);
         self.servers.finish(Some(&exit));
         self.progress.set(Phase::Ended(exit));
     }
@@ -67,6 +69,7 @@ pub(super) struct Supervisor {
     events: EventReceiver,
     epoll: Epoll,
     control: ControlChannel,
+    observers: Arc<Observers>,
     progress: Arc<Progress>,
     facts: Facts,
     /// Init's last message: everything is written out and only the restart is left, which need not be
@@ -104,7 +107,7 @@ impl Supervisor {
         machine: Machine,
         control: PortHandle,
         events: EventReceiver,
-        progress: Arc<Progress>,
+        announce: &Announce,
     ) -> io::Result<Self> {
         let control = ControlChannel::new(control);
         let epoll = Epoll::new()?;
@@ -116,7 +119,8 @@ impl Supervisor {
             events,
             epoll,
             control,
-            progress,
+            observers: announce.observers.clone(),
+            progress: announce.progress.clone(),
             facts: Facts::default(),
             guest_is_done: false,
             stop_deadline: None,
@@ -134,13 +138,25 @@ impl Supervisor {
         })
     }
 
+    /// A machine's life, and its dismantling whatever becomes of that life.
     fn run(mut self) -> VmExit {
-        let exit = match self.supervise() {
-            Ok(end) => self.finish(end),
-            Err(e) => VmExit::failed(e.to_string()),
-        };
-        self.progress.set_stats(self.stats());
-        exit
+        let mut cleanup = Cleanup::default();
+        let end = catch_unwind(AssertUnwindSafe(|| self.supervise()));
+        self.machine.halt(&mut cleanup, after(HALT_LIMIT));
+        let mut exit = None;
+        cleanup.step("hear the guest's last words", || {
+            exit = Some(match end {
+                Ok(Ok(end)) => self.outcome(end),
+                Ok(Err(e)) => VmExit::failed(e.to_string()),
+                Err(panic) => VmExit::failed(words(&*panic)),
+            });
+        });
+        cleanup.step("keep the last counters", || self.progress.set_stats(self.stats()));
+        let Supervisor { machine, control, events, epoll, .. } = self;
+        cleanup.part("close the control channel", control);
+        machine.dismantle(&mut cleanup);
+        cleanup.part("close the events", (events, epoll));
+        exit.unwrap_or_else(|| VmExit::failed(last_failure(&cleanup)))
     }
 
     fn supervise(&mut self) -> Result<End, VmError> {
@@ -165,7 +181,7 @@ impl Supervisor {
             }
             if self.stop_deadline.is_some_and(|d| d <= Instant::now()) {
                 log::warn!("the guest did not stop in time and is killed");
-                return Ok(End::Killed);
+                return Ok(End::TimedOut);
             }
             if self.is_halted() {
                 return Ok(End::Halted);
@@ -182,16 +198,26 @@ impl Supervisor {
 
     fn hear_guest(&mut self) {
         for event in self.control.read() {
-            match event {
-                GuestEvent::Hello { .. } => self.machine.phases.end_of("guest booted"),
-                GuestEvent::Started { .. } => self.machine.phases.end_of("workload started"),
-                GuestEvent::Exited { .. } => self.guest_is_done = true,
-                _ => {}
-            }
-            self.facts.note(event);
+            self.hear(event);
         }
         self.control.write();
         self.rearm();
+    }
+
+    /// What the guest's init says. It may say anything as often as it likes.
+    fn hear(&mut self, event: GuestEvent) {
+        match event {
+            GuestEvent::Hello { .. } if !self.facts.booted => {
+                self.machine.phases.end_of("guest booted");
+                self.observers.booted();
+            }
+            GuestEvent::Started { .. } if !self.facts.started => {
+                self.machine.phases.end_of("workload started");
+            }
+            GuestEvent::Exited { .. } => self.guest_is_done = true,
+            _ => {}
+        }
+        self.facts.note(event);
     }
 
     /// Watches the control port for what is wanted of it.
@@ -254,8 +280,18 @@ impl Supervisor {
             self.machine.vcpus.resume()?;
             self.halt_check = HaltCheck::new();
             self.progress.set(Phase::Running);
+            self.tell_time();
         }
         Ok(())
+    }
+
+    /// After a pause the guest's clock may be behind. Not before its init listens: a time heard late is wrong.
+    fn tell_time(&mut self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        let now = now.and_then(|now| u64::try_from(now.as_nanos()).ok());
+        if let Some(nanoseconds) = now.filter(|_| self.facts.started) {
+            self.request(Request::SetTime { nanoseconds });
+        }
     }
 
     fn save_devices(&self) -> Result<Vec<Section>, VmError> {
@@ -282,14 +318,15 @@ impl Supervisor {
         self.stop_deadline = Some(self.stop_deadline.map_or(deadline, |earlier| earlier.min(deadline)));
     }
 
-    /// A driver of the guest hears the keys; without one its init is told what they would have made it do. In
-    /// either case the guest decides what comes of it: nothing is killed.
+    /// A driver of the guest hears the keys; our init, which makes its kernel ignore them, is told to stop, and so
+    /// is whoever may listen if there is no driver. The guest decides what comes of it: nothing is killed.
     fn ctrl_alt_del(&mut self) {
         if let Err(e) = self.resume() {
             log::error!("a paused guest cannot be resumed for Ctrl-Alt-Del: {e}");
         }
         self.facts.stop_requested = true;
-        if !lock(&self.machine.keyboard).send_ctrl_alt_del() {
+        let typed = lock(&self.machine.keyboard).send_ctrl_alt_del();
+        if self.machine.our_init || !typed {
             self.request(Request::Stop { grace_ms: CTRL_ALT_DEL_GRACE_MS });
         }
     }
@@ -316,15 +353,14 @@ impl Supervisor {
         self.machine.vcpus.all_parked(after(HALT_LIMIT)).unwrap_or(false)
     }
 
-    fn finish(&mut self, end: End) -> VmExit {
-        self.machine.halt(after(HALT_LIMIT));
+    fn outcome(&mut self, end: End) -> VmExit {
         // Messages that were on their way when the guest ended.
         while self.control.is_open() {
             let events = self.control.read();
             if events.is_empty() {
                 break;
             }
-            events.into_iter().for_each(|event| self.facts.note(event));
+            events.into_iter().for_each(|event| self.hear(event));
         }
         let mut facts = std::mem::take(&mut self.facts);
         facts.code = self.machine.report.get().or(facts.code);
@@ -335,6 +371,11 @@ impl Supervisor {
     }
 }
 
+/// Why there is no exit: looking for it failed.
+fn last_failure(cleanup: &Cleanup) -> String {
+    cleanup.failures().last().map_or_else(String::new, |failure| failure.why.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,7 +383,8 @@ mod tests {
 
     #[test]
     fn a_panic_ends_the_wait() {
-        let announce = Announce { progress: Arc::default(), servers: Arc::default() };
+        let announce =
+            Announce { observers: Arc::default(), progress: Arc::default(), servers: Arc::default() };
         let progress = announce.progress.clone();
         let thread = std::thread::spawn(move || announce.after(|| panic!("a supervisor of a test panics")));
         let exit = progress.wait(None).unwrap();

@@ -14,7 +14,7 @@ pub const RESET: &[u8] = &[0xb0, 0xfe, 0xe6, 0x64, 0xf4];
 pub const SPIN: &[u8] = &[0xeb, 0xfe];
 
 /// Where kernels are loaded and entered.
-const LOAD: u64 = 0x100_0000;
+pub const LOAD: u64 = 0x100_0000;
 
 /// A directory with kernels.
 pub struct Kernels(TempDir);

@@ -42,16 +42,6 @@ fn a_drop_at_any_moment() {
     }
 }
 
-/// A guest without an init hears no request to stop; it is killed when its time is over.
-#[test]
-fn a_guest_that_does_not_listen_is_stopped_all_the_same() {
-    let kernels = Kernels::new();
-    let vm = kernels.machine(SPIN).build().unwrap();
-    vm.start().unwrap();
-    vm.stop(Duration::ZERO).unwrap();
-    assert_eq!(wait(&vm).reason, ExitReason::Killed);
-}
-
 #[test]
 fn many_machines_at_once() {
     let kernels = Kernels::new();

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure is a failed test")]
 mod boot;
+mod ends;
 mod guest;
 mod life;
 mod ram;
+mod views;

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure is a failed test")]
 mod balloon;
 mod exits;
+mod init;
 mod lifecycle;
 mod refused;
 mod streams;
