@@ -12,4 +12,5 @@ mod refused;
 mod streams;
 mod support;
 mod tsi;
+mod tsi_guest;
 mod values;

@@ -137,7 +137,7 @@ fn the_host_connects_to_a_guest_server_through_the_port_map() {
 }
 
 /// An address of this host that a guest's own routes do not lead to: connected UDP to its loopback stays in it.
-fn own_address() -> IpAddr {
+pub fn own_address() -> IpAddr {
     let probe = UdpSocket::bind("0.0.0.0:0").unwrap();
     // Sends nothing.
     probe.connect("192.0.2.1:9").unwrap();
