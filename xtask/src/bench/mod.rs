@@ -12,6 +12,7 @@ mod sample;
 mod staging;
 mod stats;
 mod table;
+mod tsi;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ the ratios repeat on any machine. Prints the medians; the ratio is to libkrun, o
   BENCH      boot   boot and exit of /bin/true, from exec to exit, and the memory of the process of an idle guest
                     outside guest RAM; 1 vCPU, 256 MiB
              fs     64 MiB read from a share and 64 MiB written, 400 files created and 400 looked at
+             tsi    TCP over TSI: 64 MiB each way, 100 short connections, 1,000 one-byte round trips
   -n ROUNDS  counted rounds, after one that fills caches (5)
   LIBRARY    ours      this workspace's release build (cargo xtask dist)
              libkrun   libkrun 1.19.7 with blk and net, built in the cache from crates.io
@@ -62,7 +64,7 @@ struct Tool {
     source: &'static str,
 }
 
-const BENCHES: &[Bench] = &[boot::BENCH, fs::BENCH];
+const BENCHES: &[Bench] = &[boot::BENCH, fs::BENCH, tsi::BENCH];
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
