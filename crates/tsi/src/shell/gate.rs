@@ -26,6 +26,10 @@ pub(super) struct Passed {
     dns: Option<Box<DnsStream>>,
 }
 
+/// What a connection costs here, in its table.
+#[cfg(test)]
+pub(super) const PASSED_SIZE: usize = size_of::<(SocketId, Passed)>() * 2;
+
 /// Owned by the device's thread.
 pub(super) struct Gate {
     egress: Egress,

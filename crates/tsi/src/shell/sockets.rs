@@ -392,3 +392,15 @@ fn remove_socket(file: &std::path::Path) {
         let _ = std::fs::remove_file(file);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With what the muxer keeps (`tests/memory.rs`) and the policy, far below the 4 KiB an idle connection may cost.
+    #[test]
+    fn a_socket_is_small() {
+        let size = size_of::<Option<Sock>>() + super::super::gate::PASSED_SIZE;
+        assert!(size <= 1024, "{size} bytes");
+    }
+}
