@@ -21,6 +21,7 @@ pub use purlin_init::fuzz::{
     workload as init_workload,
 };
 pub use purlin_tsi::fuzz::{tsi_ops, vsock_packet};
+pub use purlin_tsi::shell::tsi_state;
 pub use purlin_vmm_core::boot::cmdline::fuzz as cmdline;
 pub use purlin_vmm_core::boot::initramfs::fuzz::initramfs_build;
 pub use purlin_vmm_core::boot::kernel::fuzz::kernel_image;
@@ -50,6 +51,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("mmio_regs", mmio_regs),
     ("section_decode", section_decode),
     ("tsi_ops", tsi_ops),
+    ("tsi_state", tsi_state),
     ("virtqueue_ops", virtqueue_ops),
     ("vsock_packet", vsock_packet),
 ];

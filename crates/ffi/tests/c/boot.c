@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "libkrun.h"
 
@@ -33,6 +34,25 @@ static void *stop(void *unused)
 	(void)unused;
 	if (read(stop_on, &byte, 1) != 1 || write(stop_event, &one, sizeof(one)) != sizeof(one))
 		abort();
+	return NULL;
+}
+
+/* Says what the guest was denied first, and then allows it. */
+static void *allow(void *policy)
+{
+	char log[4096];
+	uint64_t next = 0;
+	int32_t len = 0;
+
+	do {
+		struct timespec pause = { 0, 50000000 };
+
+		nanosleep(&pause, NULL);
+		len = krun_read_egress_log(ctx, &next, log, sizeof(log) - 1);
+	} while (len <= 0);
+	log[len] = 0;
+	fprintf(stderr, "host: %s", log);
+	CALL(krun_update_egress_policy(ctx, policy));
 	return NULL;
 }
 
@@ -101,6 +121,13 @@ static void option(int key, char *value)
 		if (pthread_create(&thread, NULL, stop, NULL) != 0)
 			abort();
 		break;
+	case 'e':
+		CALL(krun_set_egress_policy(ctx, value));
+		break;
+	case 'E':
+		if (pthread_create(&thread, NULL, allow, value) != 0)
+			abort();
+		break;
 	default:
 		exit(99);
 	}
@@ -113,7 +140,7 @@ int main(int argc, char **argv)
 	CALL(krun_set_log_level(KRUN_LOG_LEVEL_WARN));
 	CALL(ctx = krun_create_ctx());
 	CALL(krun_set_vm_config(ctx, 1, 256));
-	while ((key = getopt(argc, argv, "+d:r:o:nc:S:mp:t:s:fu:k:K:x:")) >= 0)
+	while ((key = getopt(argc, argv, "+d:r:o:nc:S:mp:t:s:fu:k:K:x:e:E:")) >= 0)
 		option(key, optarg);
 	if (argc - optind < 2)
 		return 99;

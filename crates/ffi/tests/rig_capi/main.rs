@@ -7,6 +7,7 @@
 #[path = "../c/mod.rs"]
 mod c;
 mod consoles;
+mod egress;
 mod ends;
 mod files;
 mod guest;

@@ -36,3 +36,5 @@ mod tests;
 
 pub use device::{Vsock, VsockConfig, VsockError};
 pub use egress::EgressHandle;
+#[doc(hidden)]
+pub use state::tsi_state;

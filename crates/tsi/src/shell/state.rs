@@ -76,6 +76,32 @@ pub(super) fn load(r: &mut Reader<'_>) -> Result<MuxerState, RestoreError> {
     Ok(state)
 }
 
+/// Body of a fuzz target: any bytes as the saved part of a muxer. What is taken comes out the same when it is saved again.
+#[doc(hidden)]
+pub fn tsi_state(data: &[u8]) {
+    let Ok(state) = load(&mut Reader::new(data)) else { return };
+    let mut config = crate::MuxerConfig::default();
+    config.tsi = crate::TsiFlags::HIJACK_INET | crate::TsiFlags::HIJACK_UNIX;
+    config.limits.records = 64;
+    let Ok(mut muxer) = crate::Muxer::new(config) else { return };
+    if muxer.restore(&state).is_err() {
+        return;
+    }
+    let now = std::time::Instant::now();
+    while let Some(action) = muxer.poll_action() {
+        if let crate::Action::Listen { socket, addr, .. } = action {
+            muxer.handle_socket(now, socket, crate::SocketEvent::Listening(addr));
+        }
+    }
+    while muxer.poll_packet().is_some() {}
+    let again = muxer.save();
+    let mut w = Writer::new();
+    save(&mut w, &again);
+    let bytes = w.into_bytes();
+    let loaded = load(&mut Reader::new(&bytes));
+    debug_assert!(loaded.is_ok_and(|loaded| loaded == again));
+}
+
 fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
