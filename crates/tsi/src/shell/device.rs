@@ -38,6 +38,8 @@ const SECTION_KIND: u32 = DEVICE_BASE + DeviceType::Vsock as u32;
 const SECTION_VERSION: u16 = 1;
 /// VIRTIO_VSOCK_F_DGRAM of libkrunfw's kernel: datagrams, which TSI needs.
 const F_DGRAM: u64 = 1 << 3;
+/// Listeners named one by one that could not be opened again.
+const LOST_LOGGED: usize = 8;
 /// Descriptors left to the rest of the process.
 const FD_RESERVE: u64 = 128;
 
@@ -248,8 +250,13 @@ impl VirtioDevice for Vsock {
                 };
                 host.muxer.restore(&state).map_err(refuse)?;
                 host.act(Instant::now());
-                for addr in host.muxer.lost_listeners() {
+                // Saved state may hold any number of them.
+                for addr in host.muxer.lost_listeners().take(LOST_LOGGED) {
                     log::warn!("vsock: the guest's listener on {addr:?} could not be opened again");
+                }
+                let more = host.muxer.lost_listeners().count().saturating_sub(LOST_LOGGED);
+                if more > 0 {
+                    log::warn!("vsock: {more} more listeners could not be opened again");
                 }
             }
             let mut worker = self.worker(context)?;
