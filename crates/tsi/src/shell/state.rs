@@ -80,8 +80,8 @@ pub(super) fn load(r: &mut Reader<'_>) -> Result<MuxerState, RestoreError> {
 #[doc(hidden)]
 pub fn tsi_state(data: &[u8]) {
     let Ok(state) = load(&mut Reader::new(data)) else { return };
-    let mut config = crate::MuxerConfig::default();
-    config.tsi = crate::TsiFlags::HIJACK_INET | crate::TsiFlags::HIJACK_UNIX;
+    let tsi = crate::TsiFlags::HIJACK_INET | crate::TsiFlags::HIJACK_UNIX;
+    let mut config = crate::MuxerConfig { tsi, ..crate::MuxerConfig::default() };
     config.limits.records = 64;
     let Ok(mut muxer) = crate::Muxer::new(config) else { return };
     if muxer.restore(&state).is_err() {
