@@ -1,9 +1,9 @@
 # Runs Rust test programs that need a KVM, on a machine that has one, the rig or another.
-# Arguments: a directory for working copies, libkrunfw, the root directory, the number of threads, filters and `--`; then, for
+# Arguments: a directory for working copies, libkrunfw, the root directory, the stock kernel, the number of threads, filters and `--`; then, for
 # each program, the directory to run it in and the program. The last line it prints for each is `xtask-ended STATUS`.
 set -u
-work=$1 firmware=$2 root=$3 threads=$4
-shift 4
+work=$1 firmware=$2 root=$3 stock=$4 threads=$5
+shift 5
 filters=()
 while [ "$1" != -- ]; do
   filters+=("$1")
@@ -12,8 +12,8 @@ done
 shift
 
 # From memory: in the rig every file system access would go to the host.
-mkdir -p "$work" && cp "$firmware" "$work/libkrunfw.so.5" && cp -a "$root" "$work/rootfs" || exit
-export PURLIN_FW=$work/libkrunfw.so.5 PURLIN_ROOTFS=$work/rootfs LD_LIBRARY_PATH=$work
+mkdir -p "$work" && cp "$firmware" "$work/libkrunfw.so.5" && cp -a "$root" "$work/rootfs" && cp -a "$stock" "$work/stock" || exit
+export PURLIN_FW=$work/libkrunfw.so.5 PURLIN_ROOTFS=$work/rootfs PURLIN_STOCK=$work/stock LD_LIBRARY_PATH=$work
 
 result=0
 while [ $# -gt 0 ]; do

@@ -94,8 +94,14 @@ int32_t krun_check_nested_virt(void);
 /* Where the IOAPIC is emulated. Stored; the kernel's is used in any case, which a guest cannot tell apart. */
 int32_t krun_split_irqchip(uint32_t ctx_id, bool enable);
 
-/* Checked; machines of this architecture have no SMBIOS table. */
+/* OEM strings of the guest's SMBIOS table, which a machine without any does not have; the last call counts, an empty list
+ * clears. At most 255 and some 32 KiB, none empty: -EINVAL at start. libkrunfw's kernel does not read the table. */
 int32_t krun_set_smbios_oem_strings(uint32_t ctx_id, const char *const oem_strings[]);
+
+/* Extension. What the guest takes its processors for: "T2" (Haswell) or "C3" (Ivy Bridge), so that a guest saved on one
+ * Intel host may go on on another, or "host", which is the default and what NULL means. It changes what CPUID says, not
+ * what the processor executes. -EINVAL: the name is not known. -ENOTSUP at start: the host's processor is not Intel's. */
+int32_t krun_set_cpu_template(uint32_t ctx_id, const char *name);
 
 /* The user and group to become in krun_start_enter(), before anything but libkrunfw and disks is opened. */
 int32_t krun_setuid(uint32_t ctx_id, uid_t uid);
@@ -160,9 +166,20 @@ int32_t krun_get_default_init(const uint8_t **data_out, size_t *len_out);
  * are announced in the way it knows: by ACPI, or by words on the command line. initramfs and cmdline may be NULL; cmdline
  * replaces the default words, and those for devices and the workload are appended. -EINVAL: the format is not known;
  * initramfs does not exist; with RAW, the kernel cannot be opened or is empty. The file is read at start (-EINVAL if that
- * fails). RAW kernels cannot be started: the file says neither where it goes nor where it begins (-EINVAL at start). */
+ * fails). RAW kernels cannot be started: the file says neither where it goes nor where it begins (-EINVAL at
+ * start; see krun_set_kernel_raw). */
 int32_t krun_set_kernel(uint32_t ctx_id, const char *kernel_path, uint32_t kernel_format, const char *initramfs,
                         const char *cmdline);
+
+/* Extension. A kernel in a file of flat bytes, which go to load_addr, a page at or above 1 MiB, and begin at entry_addr, in
+ * 64-bit mode as above. It gets both an MP table and ACPI tables, and its devices are announced in both ways. The last
+ * call of this and krun_set_kernel() counts. Files and addresses are looked at at start (-EINVAL). */
+int32_t krun_set_kernel_raw(uint32_t ctx_id, const char *kernel_path, uint64_t load_addr, uint64_t entry_addr,
+                            const char *initramfs, const char *cmdline);
+
+/* Extension. A library like libkrunfw in a file of any name, in place of libkrunfw: an absolute path, else -EINVAL. It is
+ * opened at start (-EINVAL if it cannot be). A kernel of krun_set_kernel() comes before it. */
+int32_t krun_set_kernel_path(uint32_t ctx_id, const char *path);
 
 /* Firmware. This build cannot start it: -EINVAL at start, unless a kernel was set. */
 int32_t krun_set_firmware(uint32_t ctx_id, const char *firmware_path);

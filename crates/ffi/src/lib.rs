@@ -46,6 +46,8 @@ pub use purlin_egress as egress;
 pub use purlin_snapshot::Section;
 /// Types of [`TsiConfig`]: flags, port maps, limits; and [`EgressHandle`](tsi::shell::EgressHandle).
 pub use purlin_tsi as tsi;
+/// What [`VmConfig::cpu_template`] takes.
+pub use purlin_vmm_core::arch::x86_64::template::CpuTemplate;
 /// Initial RAM disks made from files and programs of the host, for [`VmConfig::initramfs`].
 pub use purlin_vmm_core::boot::initramfs;
 /// How the kernel of [`Kernel::Image`] is found in its file and entered.

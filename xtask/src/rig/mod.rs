@@ -34,7 +34,8 @@ status is passed on. Inside there are eth0 with a default route that leads nowhe
   -m MIB      memory (4096)
   -o OUTDIR   what appears under /run/rig (a temporary directory)
 
-Set in COMMAND's environment: PURLIN_RIG=1, PURLIN_FW (libkrunfw), PURLIN_ROOTFS (a busybox root directory).
+Set in COMMAND's environment: PURLIN_RIG=1, PURLIN_FW (libkrunfw), PURLIN_ROOTFS (a busybox root directory),
+PURLIN_STOCK (a directory with a stock kernel, vmlinuz and initramfs.cpio).
 Exit status 125: the machine itself failed.
 ";
 
@@ -91,10 +92,11 @@ fn parse(mut args: Args) -> Result<(Options, Vec<String>)> {
 pub fn job(guest: &setup::Guest, command: &[String]) -> Result<String> {
     let words: Vec<_> = command.iter().map(|word| shell_quote(word)).collect();
     Ok(format!(
-        "cd {}\nexport PURLIN_RIG=1 PURLIN_FW={} PURLIN_ROOTFS={}\n{}\n",
+        "cd {}\nexport PURLIN_RIG=1 PURLIN_FW={} PURLIN_ROOTFS={} PURLIN_STOCK={}\n{}\n",
         shell_quote(&std::env::current_dir()?.to_string_lossy()),
         shell_quote(&guest.firmware.to_string_lossy()),
         shell_quote(&guest.root.to_string_lossy()),
+        shell_quote(&guest.stock.to_string_lossy()),
         words.join(" ")
     ))
 }

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 
 const DIRECTORY: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;
+const LINK: u32 = 0o120_777;
 
 /// An archive under construction. Everything in it belongs to root and has no time stamp.
 #[derive(Default)]
@@ -22,6 +23,11 @@ impl Archive {
     /// Adds a file that everybody may execute.
     pub fn file(&mut self, name: &str, content: &[u8]) -> Result<()> {
         self.entry(name, EXECUTABLE, content)
+    }
+
+    /// Adds a symbolic link.
+    pub fn link(&mut self, name: &str, target: &str) -> Result<()> {
+        self.entry(name, LINK, target.as_bytes())
     }
 
     /// The finished archive.

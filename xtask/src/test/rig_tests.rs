@@ -85,7 +85,7 @@ fn build(metadata: &Metadata) -> Result<Vec<Program>> {
 
 fn job(work: &Path, guest: &Guest, filters: &[String], programs: &[Program]) -> String {
     let mut words = vec![shell_quote(&work.to_string_lossy())];
-    for path in [&guest.firmware, &guest.root] {
+    for path in [&guest.firmware, &guest.root, &guest.stock] {
         words.push(shell_quote(&path.to_string_lossy()));
     }
     words.push(THREADS.to_string());
@@ -162,10 +162,10 @@ mod tests {
 
     #[test]
     fn the_job_is_a_script_that_bash_accepts() {
-        let guest = Guest { firmware: "/f w".into(), root: "/r".into() };
+        let guest = Guest { firmware: "/f w".into(), root: "/r".into(), stock: "/s".into() };
         let programs = [Program { dir: "/d".into(), file: "/it's".into() }];
         let script = job(Path::new("/w"), &guest, &["a b".into()], &programs);
-        assert!(script.starts_with("set -- '/w' '/f w' '/r' 2 'a b' -- '/d' '/it'\\''s'\n"), "{script}");
+        assert!(script.starts_with("set -- '/w' '/f w' '/r' '/s' 2 'a b' -- '/d' '/it'\\''s'\n"), "{script}");
         assert!(Command::new("bash").args(["-n", "-c", &script]).status().unwrap().success());
     }
 }

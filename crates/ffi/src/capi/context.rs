@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write;
 
+use purlin_vmm_core::arch::x86_64::template::CpuTemplate;
 use purlin_vmm_core::boot::cmdline::default_words;
 use purlin_vmm_core::bundle::{Bundle, BundleError};
 use vmm_sys_util::eventfd::EventFd;
@@ -26,6 +27,8 @@ pub(super) struct Context {
     pub ram_mib: u32,
     pub nested: bool,
     pub split_irqchip: bool,
+    pub cpu_template: CpuTemplate,
+    pub smbios_oem_strings: Vec<String>,
     /// Whether roots that are added get our init.
     pub implicit_init: bool,
     pub shares: Vec<Share>,
@@ -60,6 +63,8 @@ impl Context {
             ram_mib: 128,
             nested: false,
             split_irqchip: false,
+            cpu_template: CpuTemplate::Host,
+            smbios_oem_strings: Vec::new(),
             implicit_init: true,
             shares: Vec::new(),
             exec: ExecCalls::default(),
@@ -95,6 +100,8 @@ impl Context {
             .vcpus(self.vcpus.into())
             .memory_mib(self.ram_mib.into())
             .nested_virtualization(self.nested)
+            .cpu_template(self.cpu_template)
+            .smbios_oem_strings(self.smbios_oem_strings)
             .exec(self.exec.into_exec());
         if self.kernel.is_default() {
             config = config.opened_bundle(self.firmware.map_err(|e| {

@@ -18,6 +18,7 @@ const FORMAT_LAST: u32 = 5;
 #[derive(Debug, Default)]
 pub(super) struct KernelCalls {
     raw: bool,
+    bundle: Option<String>,
     image: Option<Image>,
     firmware: bool,
 }
@@ -25,6 +26,7 @@ pub(super) struct KernelCalls {
 #[derive(Debug)]
 struct Image {
     path: String,
+    method: BootMethod,
     initramfs: Option<String>,
     cmdline: Option<String>,
 }
@@ -54,8 +56,39 @@ pub extern "C" fn krun_set_kernel(
             check_raw(Path::new(&path))?;
             return table::update(ctx_id, |context| context.kernel.raw = true);
         }
-        let image = Image { path, initramfs, cmdline };
+        let image = Image { path, method: BootMethod::Auto, initramfs, cmdline };
         table::update(ctx_id, |context| context.kernel.image = Some(image))
+    })
+}
+
+/// A kernel in a file of flat bytes. It is in the place of one of `krun_set_kernel`.
+#[unsafe(no_mangle)]
+pub extern "C" fn krun_set_kernel_raw(
+    ctx_id: u32,
+    kernel_path: CText,
+    load_addr: u64,
+    entry_addr: u64,
+    initramfs: CText,
+    cmdline: CText,
+) -> i32 {
+    done(|| {
+        let path = kernel_path.required("kernel_path")?;
+        let (initramfs, cmdline) = (initramfs.optional("initramfs")?, cmdline.optional("cmdline")?);
+        let method = BootMethod::Raw { load: load_addr, entry: entry_addr };
+        let image = Image { path, method, initramfs, cmdline };
+        table::update(ctx_id, |context| context.kernel.image = Some(image))
+    })
+}
+
+/// A kernel bundle in a file, in the place of libkrunfw. It is opened at start.
+#[unsafe(no_mangle)]
+pub extern "C" fn krun_set_kernel_path(ctx_id: u32, path: CText) -> i32 {
+    done(|| {
+        let path = path.required("path")?;
+        if !Path::new(&path).is_absolute() {
+            return Err(Failure::invalid(format!("path: {path:?} is not absolute")));
+        }
+        table::update(ctx_id, |context| context.kernel.bundle = Some(path))
     })
 }
 
@@ -86,12 +119,12 @@ impl KernelCalls {
     #[cfg(any(test, feature = "test-utils"))]
     pub fn set_missing(&mut self) {
         let path = "/no/such/kernel".to_owned();
-        self.image = Some(Image { path, initramfs: None, cmdline: None });
+        self.image = Some(Image { path, method: BootMethod::Auto, initramfs: None, cmdline: None });
     }
 
     /// True if libkrunfw's kernel is to be started.
     pub fn is_default(&self) -> bool {
-        !self.raw && self.image.is_none() && !self.firmware
+        !self.raw && self.bundle.is_none() && self.image.is_none() && !self.firmware
     }
 
     /// The custom command line, if there is one.
@@ -110,12 +143,15 @@ impl KernelCalls {
             return Err(Failure::invalid("kernel: raw kernels cannot be started on this architecture"));
         }
         let Some(image) = self.image else {
+            if let Some(path) = self.bundle {
+                return Ok(config.kernel(Kernel::Bundle(path.into())));
+            }
             return match self.firmware {
                 true => Err(Failure::invalid("firmware: this build cannot start firmware")),
                 false => Ok(config),
             };
         };
-        let config = config.kernel(Kernel::Image { path: image.path.into(), method: BootMethod::Auto });
+        let config = config.kernel(Kernel::Image { path: image.path.into(), method: image.method });
         Ok(match image.initramfs {
             Some(path) => config.initramfs(path),
             None => config,

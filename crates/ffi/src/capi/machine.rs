@@ -1,9 +1,10 @@
 //! Processors, memory, and what surrounds them.
 
 use kvm_ioctls::Kvm;
+use purlin_vmm_core::arch::x86_64::template::CpuTemplate;
 
 use super::guard::{Failure, call, done};
-use super::pointers::{CBool, CTextList};
+use super::pointers::{CBool, CText, CTextList};
 use super::table;
 
 /// Number of vCPUs and MiB of RAM. Here the context comes before the arguments.
@@ -63,12 +64,23 @@ pub extern "C" fn krun_split_irqchip(ctx_id: u32, enable: CBool) -> i32 {
     done(|| table::update(ctx_id, |context| context.split_irqchip = enable != 0))
 }
 
-/// OEM strings of a table that machines of this architecture do not have (nor do libkrun's).
+/// OEM strings of the guest's SMBIOS table. (libkrun's machines of this architecture have none.)
 #[unsafe(no_mangle)]
 pub extern "C" fn krun_set_smbios_oem_strings(ctx_id: u32, oem_strings: CTextList) -> i32 {
     done(|| {
-        oem_strings.required("oem_strings")?;
-        table::update(ctx_id, |_| ())
+        let strings = oem_strings.required("oem_strings")?;
+        table::update(ctx_id, |context| context.smbios_oem_strings = strings)
+    })
+}
+
+/// What the guest takes its processors for: `T2`, `C3` or `host`, which NULL is too.
+#[unsafe(no_mangle)]
+pub extern "C" fn krun_set_cpu_template(ctx_id: u32, name: CText) -> i32 {
+    done(|| {
+        let name = name.optional("name")?;
+        let template = name.map_or(Ok(CpuTemplate::Host), |name| CpuTemplate::named(&name));
+        let template = template.map_err(|e| Failure::invalid(format!("name: {e}")))?;
+        table::update(ctx_id, |context| context.cpu_template = template)
     })
 }
 

@@ -102,6 +102,7 @@ impl From<VmError> for Failure {
 fn errno(e: &BuildError) -> i32 {
     match e {
         BuildError::Host(host) => host.errno(),
+        BuildError::Config(ConfigError::CpuTemplate(_)) => libc::ENOTSUP,
         BuildError::Config(ConfigError::Share { source: FsConfigError::Source { source, .. }, .. }) => {
             source.raw_os_error().unwrap_or(libc::EINVAL)
         }

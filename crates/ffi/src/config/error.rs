@@ -63,6 +63,12 @@ pub enum ConfigError {
     /// init is not ours, or there is no root to put a file on.
     #[error("exec: {0}")]
     Cmdline(#[from] CmdlineError),
+    /// The guest's SMBIOS table cannot hold these strings.
+    #[error("smbios_oem_strings: {0}")]
+    Smbios(#[from] purlin_vmm_core::boot::smbios::SmbiosError),
+    /// The CPU template is not for this host.
+    #[error("cpu_template: {0}")]
+    CpuTemplate(#[from] purlin_vmm_core::arch::x86_64::template::TemplateError),
     /// What should run cannot be handed over.
     #[error("exec: {0}")]
     Exec(#[from] purlin_init::workload::EncodeError),

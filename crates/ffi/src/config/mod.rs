@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use purlin_devices::legacy::serial::SERIAL_LINES;
 use purlin_vmm_core::arch::x86_64::cpuid::MAX_CPUS;
+use purlin_vmm_core::arch::x86_64::template::CpuTemplate;
 use purlin_vmm_core::boot::initramfs::sizing::BASE_MIB;
 use purlin_vmm_core::boot::kernel::BootMethod;
 use purlin_vmm_core::bundle::Bundle;
@@ -81,6 +82,8 @@ pub struct VmConfig {
     pub(crate) cmdline: Option<String>,
     pub(crate) jitter_self_test: bool,
     pub(crate) nested: bool,
+    pub(crate) cpu_template: CpuTemplate,
+    pub(crate) smbios_oem_strings: Vec<String>,
     pub(crate) shares: Vec<Share>,
     pub(crate) implicit_init: bool,
     pub(crate) exec: Exec,
@@ -109,6 +112,8 @@ impl Default for VmConfig {
             cmdline: None,
             jitter_self_test: false,
             nested: false,
+            cpu_template: CpuTemplate::Host,
+            smbios_oem_strings: Vec::new(),
             shares: Vec::new(),
             implicit_init: true,
             exec: Exec::default(),
@@ -221,6 +226,20 @@ impl VmConfig {
     /// Shows the guest the host's virtualization extensions. Default off.
     pub fn nested_virtualization(mut self, on: bool) -> Self {
         self.nested = on;
+        self
+    }
+
+    /// What the guest takes its processors for. Default [`CpuTemplate::Host`]. Making the machine fails if the template is
+    /// for another vendor's processors than the host's.
+    pub fn cpu_template(mut self, template: CpuTemplate) -> Self {
+        self.cpu_template = template;
+        self
+    }
+
+    /// OEM strings of the guest's SMBIOS table, 1 to 255 that are not empty and some 32 KiB in all; a machine without any
+    /// has no such table. Default none. libkrunfw's kernel does not read it.
+    pub fn smbios_oem_strings<S: Into<String>>(mut self, strings: impl IntoIterator<Item = S>) -> Self {
+        self.smbios_oem_strings = strings.into_iter().map(Into::into).collect();
         self
     }
 

@@ -8,7 +8,7 @@ use purlin_vmm_core::boot::acpi::AcpiTables;
 use purlin_vmm_core::boot::kernel::{self, BootMethod, Entry, KernelFacts, LoadedKernel};
 use purlin_vmm_core::boot::pvh::StartInfo;
 use purlin_vmm_core::boot::zero_page;
-use purlin_vmm_core::boot::{cmdline, mptable::MpTable};
+use purlin_vmm_core::boot::{cmdline, mptable::MpTable, smbios};
 use purlin_vmm_core::bundle::{Bundle, BundleSource};
 use purlin_vmm_core::kvm::{BootState, KvmVcpu, KvmVm};
 use purlin_vmm_core::memory::layout::RSDP;
@@ -107,6 +107,15 @@ pub(super) fn write_tables(
     Ok(())
 }
 
+/// The SMBIOS table, if there is anything to say in it.
+pub(super) fn write_smbios(ram: &GuestRam, config: &VmConfig) -> Result<(), BuildError> {
+    if config.smbios_oem_strings.is_empty() {
+        return Ok(());
+    }
+    let table = smbios::build(&config.smbios_oem_strings).map_err(ConfigError::from)?;
+    Ok(smbios::write_to(ram, &table)?)
+}
+
 /// Every processor at the kernel's entry; all but the first wait there for the first to wake them.
 pub(super) fn make_vcpus(vm: &KvmVm, config: &VmConfig, entry: Entry) -> Result<Vec<KvmVcpu>, BuildError> {
     let most = vm.max_vcpus() as u64;
@@ -115,6 +124,7 @@ pub(super) fn make_vcpus(vm: &KvmVm, config: &VmConfig, entry: Entry) -> Result<
         return Err(ConfigError::field("vcpus", config.vcpus, remedy).into());
     }
     let supported = vm.supported_cpuid()?;
+    config.cpu_template.check(&supported).map_err(ConfigError::from)?;
     let tsc_deadline = vm.has_tsc_deadline_timer();
     (0..config.vcpus)
         .map(|index| {
@@ -123,13 +133,15 @@ pub(super) fn make_vcpus(vm: &KvmVm, config: &VmConfig, entry: Entry) -> Result<
             let vcpu = vm.create_vcpu(index as u8)?;
             let mut local_apic = vcpu.lapic()?;
             lapic::set_lint(&mut local_apic);
+            let mut cpuid = cpuid::for_vcpu(&supported, &shape)?;
+            config.cpu_template.apply(&mut cpuid).map_err(ConfigError::from)?;
             let reset = vcpu.sregs()?;
             let (regs, sregs) = match entry {
                 Entry::Long(entry) => (regs::boot_regs(entry), regs::boot_sregs(&reset)),
                 Entry::Pvh(entry) => (pvh_regs::boot_regs(entry), pvh_regs::boot_sregs(&reset)),
             };
             vcpu.set_boot_state(&BootState {
-                cpuid: cpuid::for_vcpu(&supported, &shape)?,
+                cpuid,
                 msrs: msrs::boot_msrs().to_vec(),
                 regs,
                 sregs,

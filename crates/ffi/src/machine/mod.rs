@@ -172,6 +172,7 @@ impl Machine {
         let tables = acpi.then(|| power::tables(config.vcpus, slots.places(), serial_lines.count(), numa));
         let line = plan.cmdline(if announce.on_the_line() { slots.places() } else { &[] }, slots.words())?;
         boot::write_tables(vm.ram(), &layout, &line, &loaded, config.vcpus, tables.transpose()?.as_ref())?;
+        boot::write_smbios(vm.ram(), &config)?;
         let vcpus = boot::make_vcpus(&vm, &config, loaded.kernel.entry)?;
         drop(bound);
         let vcpus = VcpuGroup::new(vcpus, &Arc::new(buses), &hooks.vcpu_ended)?;

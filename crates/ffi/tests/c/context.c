@@ -102,6 +102,13 @@ static void machine(void)
 	FAILS(krun_set_smbios_oem_strings(NO_CTX, NULL), EINVAL, "oem_strings");
 	FAILS(krun_set_smbios_oem_strings(NO_CTX, LIST("a", BAD_TEXT)), EINVAL, "oem_strings[1]");
 	FAILS(krun_set_smbios_oem_strings(NO_CTX, LIST("a")), ENOENT, "context");
+	CHECK(krun_set_cpu_template(ctx, "T2"), 0);
+	CHECK(krun_set_cpu_template(ctx, "C3"), 0);
+	CHECK(krun_set_cpu_template(ctx, "host"), 0);
+	CHECK(krun_set_cpu_template(ctx, NULL), 0);
+	FAILS(krun_set_cpu_template(NO_CTX, "T2S"), EINVAL, "T2S");
+	FAILS(krun_set_cpu_template(NO_CTX, BAD_TEXT), EINVAL, "name");
+	FAILS(krun_set_cpu_template(NO_CTX, NULL), ENOENT, "context");
 
 	CHECK(krun_setuid(ctx, 0), 0);
 	CHECK(krun_setgid(ctx, UINT32_MAX), 0);

@@ -30,6 +30,16 @@ int main(void)
 	FAILS(krun_set_kernel(NO_CTX, "empty", KRUN_KERNEL_FORMAT_RAW, NULL, NULL), EINVAL, "empty");
 	FAILS(krun_set_kernel(NO_CTX, "/proc/self/exe", KRUN_KERNEL_FORMAT_RAW, NULL, NULL), ENOENT, "context");
 
+	CHECK(krun_set_kernel_path(ctx, "/nowhere"), 0);
+	FAILS(krun_set_kernel_path(NO_CTX, NULL), EINVAL, "path");
+	FAILS(krun_set_kernel_path(NO_CTX, BAD_TEXT), EINVAL, "path");
+	FAILS(krun_set_kernel_path(NO_CTX, "nowhere"), EINVAL, "absolute");
+	FAILS(krun_set_kernel_path(NO_CTX, "/nowhere"), ENOENT, "context");
+	CHECK(krun_set_kernel_raw(ctx, "/nowhere", 0, 0, NULL, NULL), 0);
+	FAILS(krun_set_kernel_raw(NO_CTX, NULL, 0, 0, NULL, NULL), EINVAL, "kernel_path");
+	FAILS(krun_set_kernel_raw(NO_CTX, "/x", 0, 0, BAD_TEXT, NULL), EINVAL, "initramfs");
+	FAILS(krun_set_kernel_raw(NO_CTX, "/x", 0, 0, NULL, BAD_TEXT), EINVAL, "cmdline");
+	FAILS(krun_set_kernel_raw(NO_CTX, "/x", 0, 0, NULL, NULL), ENOENT, "context");
 	CHECK(krun_set_firmware(ctx, "/nowhere"), 0);
 	FAILS(krun_set_firmware(NO_CTX, NULL), EINVAL, "firmware_path");
 	FAILS(krun_set_firmware(NO_CTX, BAD_TEXT), EINVAL, "firmware_path");
@@ -54,6 +64,12 @@ int main(void)
 	ctx = krun_create_ctx();
 	CHECK(krun_set_kernel(ctx, __FILE__, KRUN_KERNEL_FORMAT_IMAGE_GZ, NULL, NULL), 0);
 	FAILS(krun_start_enter(ctx), EINVAL, "no x86-64 kernel");
+	ctx = krun_create_ctx();
+	CHECK(krun_set_kernel_path(ctx, "/nowhere"), 0);
+	FAILS(krun_start_enter(ctx), EINVAL, "/nowhere");
+	ctx = krun_create_ctx();
+	CHECK(krun_set_kernel_raw(ctx, "/proc/self/exe", 0x1000, 0x1000, NULL, NULL), 0);
+	FAILS(krun_start_enter(ctx), EINVAL, "load address");
 	ctx = krun_create_ctx();
 	CHECK(krun_set_kernel(ctx, "/proc/self/exe", 1, NULL, "a -- b"), 0);
 	FAILS(krun_start_enter(ctx), EINVAL, "exec");

@@ -35,6 +35,9 @@ static void machine(int32_t ctx)
 	CALL(krun_set_nested_virt, (ctx, true));
 	CALL(krun_split_irqchip, (ctx, true));
 	CALL(krun_set_smbios_oem_strings, (ctx, LIST("a")));
+	CALL(krun_set_cpu_template, (ctx, "T2"));
+	CALL(krun_set_kernel_path, (ctx, "/kernel"));
+	CALL(krun_set_kernel_raw, (ctx, "flat", 0x200000, 0x200000, NULL, NULL));
 	CALL(krun_setuid, (ctx, getuid()));
 	CALL(krun_setgid, (ctx, getgid()));
 	CALL(krun_set_kernel, (ctx, "vmlinux", KRUN_KERNEL_FORMAT_ELF, NULL, NULL));

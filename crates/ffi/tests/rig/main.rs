@@ -9,6 +9,7 @@ mod exits;
 mod init;
 mod lifecycle;
 mod refused;
+mod stock;
 mod streams;
 mod support;
 mod tsi;

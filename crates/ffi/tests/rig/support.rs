@@ -19,6 +19,11 @@ pub fn rootfs() -> PathBuf {
     variable("PURLIN_ROOTFS")
 }
 
+/// A file of the stock kernel.
+pub fn stock(name: &str) -> PathBuf {
+    variable("PURLIN_STOCK").join(name)
+}
+
 /// A machine with piped console and nothing to boot from.
 pub fn without_root(exec: Exec) -> VmConfig {
     VmConfig::new()

@@ -1,4 +1,4 @@
-//! A Linux kernel, and what it finds in memory when it starts: command line, zero page, MP table, ACPI tables, initial
+//! A Linux kernel, and what it finds in memory when it starts: command line, zero page, MP table, ACPI tables, SMBIOS, initial
 //! RAM disk. Pure but for reading the files of [`kernel`] and for [`initramfs::shell`].
 
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@ pub mod initramfs;
 pub mod kernel;
 pub mod mptable;
 pub mod pvh;
+pub mod smbios;
 pub mod zero_page;
 
 use thiserror::Error;

@@ -63,6 +63,8 @@ pub const BASE_MEMORY_END: u64 = 0xa_0000;
 pub const RSDP: u64 = 0xe_0000;
 /// BIOS ROM area, not in the e820 map; an MP table too long for [`MPTABLE`] is put here.
 pub const BIOS_ROM: u64 = 0xf_0000;
+/// SMBIOS table, behind the longest MP table, in the area where its entry point is searched for (DSP0134 §5.2.2).
+pub const SMBIOS: u64 = 0xf_8000;
 /// Start of memory above 1 MiB.
 pub const HIGH_MEMORY: u64 = 0x10_0000;
 

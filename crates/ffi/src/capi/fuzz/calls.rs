@@ -110,6 +110,9 @@ const PLAIN: &[(&str, Call)] = calls! {
     krun_add_serial_console_default(v.ctx(), v.fd(), v.fd()) with v;
     krun_set_kernel(v.ctx(), v.text(), v.u32(), v.text(), v.text()) with v;
     krun_set_firmware(v.ctx(), v.text()) with v;
+    krun_set_kernel_path(v.ctx(), v.text()) with v;
+    krun_set_kernel_raw(v.ctx(), v.text(), v.number(), v.number(), v.text(), v.text()) with v;
+    krun_set_cpu_template(v.ctx(), v.text()) with v;
     krun_set_exec(v.ctx(), v.text(), v.list(), v.list()) with v;
     krun_set_env(v.ctx(), v.list()) with v;
     krun_set_workdir(v.ctx(), v.text()) with v;

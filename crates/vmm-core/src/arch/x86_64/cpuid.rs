@@ -123,12 +123,21 @@ pub fn for_vcpu(
 }
 
 fn vendor(leaf0: &kvm_cpuid_entry2) -> Vendor {
-    let bytes = [leaf0.ebx, leaf0.edx, leaf0.ecx].map(u32::to_le_bytes);
-    match bytes.as_flattened() {
+    match vendor_bytes(leaf0).as_flattened() {
         b"GenuineIntel" => Vendor::Intel,
         b"AuthenticAMD" | b"HygonGenuine" => Vendor::Amd,
         _ => Vendor::Other,
     }
+}
+
+fn vendor_bytes(leaf0: &kvm_cpuid_entry2) -> [[u8; 4]; 3] {
+    [leaf0.ebx, leaf0.edx, leaf0.ecx].map(u32::to_le_bytes)
+}
+
+/// The name of the processor's vendor, if the list has one.
+pub(super) fn vendor_id(entries: &[kvm_cpuid_entry2]) -> Option<String> {
+    let leaf0 = entries.iter().find(|e| e.function == 0)?;
+    Some(String::from_utf8_lossy(vendor_bytes(leaf0).as_flattened()).into_owned())
 }
 
 fn features(e: &mut kvm_cpuid_entry2, config: &CpuidConfig) {
@@ -244,6 +253,11 @@ impl Table {
     /// The entry of a leaf, its sub-leaf 0 if it has sub-leaves.
     pub(super) fn get(&self, function: u32) -> Option<kvm_cpuid_entry2> {
         self.0.get(&(function, 0)).copied()
+    }
+
+    /// One sub-leaf of a leaf.
+    pub(super) fn sub_leaf(&self, function: u32, index: u32) -> Option<kvm_cpuid_entry2> {
+        self.0.get(&(function, index)).copied()
     }
 
     /// Changes all sub-leaves of a leaf.

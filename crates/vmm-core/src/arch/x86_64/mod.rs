@@ -6,3 +6,4 @@ pub mod lapic;
 pub mod msrs;
 pub mod pvh;
 pub mod regs;
+pub mod template;

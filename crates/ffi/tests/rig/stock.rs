@@ -1,0 +1,127 @@
+//! A stock kernel: Debian's cloud kernel, with an initial RAM disk of busybox and the virtio modules of its package. It
+//! has neither an MP table parser nor command-line devices, so what it sees, it sees through ACPI.
+
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write};
+use std::os::fd::OwnedFd;
+
+use purlin::{BootMethod, Console, ExitReason, Kernel, SerialLine, Share, Vm, VmConfig, VmExit};
+
+use crate::support::{rootfs, stock, wait};
+
+/// A guest whose shell is on a serial line between two pipes.
+struct Guest {
+    vm: Vm,
+    to: PipeWriter,
+    from: BufReader<PipeReader>,
+}
+
+impl Guest {
+    fn start(method: BootMethod, words: &str, change: impl FnOnce(VmConfig) -> VmConfig) -> Self {
+        let (input, to) = std::io::pipe().unwrap();
+        let (from, output) = std::io::pipe().unwrap();
+        let line = SerialLine::new(Some(OwnedFd::from(input)), Some(OwnedFd::from(output)));
+        let config = VmConfig::new()
+            .memory_mib(256)
+            .kernel(Kernel::Image { path: stock("vmlinuz"), method })
+            .initramfs(stock("initramfs.cpio"))
+            .cmdline(format!("console=ttyS0 panic=-1 {words}"))
+            .console(Console::Disabled)
+            .serial_line(line);
+        let vm = change(config).build().unwrap();
+        vm.start().unwrap();
+        Guest { vm, to, from: BufReader::new(from) }
+    }
+
+    /// Everything up to a line that contains `mark`.
+    fn until(&mut self, mark: &str) -> String {
+        let mut text = String::new();
+        loop {
+            let mut line = Vec::new();
+            let count = self.from.read_until(b'\n', &mut line).unwrap();
+            let line = String::from_utf8_lossy(&line);
+            assert!(count > 0, "the guest ended without {mark:?}:\n{text}");
+            text += &line;
+            if line.contains(mark) {
+                return text;
+            }
+        }
+    }
+
+    /// What a command prints.
+    fn run(&mut self, command: &str) -> String {
+        // The terminal repeats what is typed, which therefore has neither mark in it.
+        writeln!(self.to, "echo be''gin; {command}; echo done-$?").unwrap();
+        self.until("begin");
+        let text = self.until("done-");
+        assert!(text.contains("done-0"), "{command}: {text}");
+        text
+    }
+
+    fn end(mut self, command: &str) -> VmExit {
+        writeln!(self.to, "{command}").unwrap();
+        wait(&self.vm)
+    }
+}
+
+/// Unpacked by us: early output, a shell, its processors, the console and the share through modules, each device once,
+/// and the end of a guest that powers off.
+#[test]
+#[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
+fn a_stock_kernel_from_its_package() {
+    let words = "earlycon=uart8250,io,0x3f8";
+    let mut guest = Guest::start(BootMethod::Auto, words, |config| {
+        config.vcpus(2).console(Console::pipe()).share(Share::new("work", rootfs()))
+    });
+    let boot = guest.until("shell-ready");
+    assert!(boot.contains("earlycon: uart8250 at I/O port 0x3f8"), "{boot}");
+    assert!(guest.run("grep -c ^processor /proc/cpuinfo").starts_with('2'));
+    // Balloon, rng, console, share: one of each, none on the command line.
+    let devices = guest.run("cat /sys/bus/virtio/devices/*/device");
+    let mut devices: Vec<_> = devices.lines().filter_map(|line| line.trim().strip_prefix("0x00")).collect();
+    devices.sort_unstable();
+    assert_eq!(devices, ["03", "04", "05", "1a"]);
+    assert!(guest.run("grep -c virtio_mmio.device /proc/cmdline || true").starts_with('0'));
+    assert!(guest.run("cat /sys/class/virtio-ports/*/name").contains("purlin-control"));
+    assert!(guest.run("ls /dev/hvc0").contains("/dev/hvc0"));
+    let share = guest.run("mount -t virtiofs work /mnt && ls /mnt/bin/busybox");
+    assert!(share.contains("/mnt/bin/busybox"), "{share}");
+    let log = guest.run("dmesg");
+    for wrong in
+        ["can't request region", "probe of LNRO0005", "IRQ conflict", "ACPI Error", "ACPI BIOS Error"]
+    {
+        assert!(!log.contains(wrong), "{wrong} in\n{log}");
+    }
+    let exit = guest.end("poweroff -f");
+    assert_eq!(exit.reason, ExitReason::PoweredOff);
+}
+
+/// Unpacking itself, with more RAM than fits below the gap; a restart ends the machine.
+#[test]
+#[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
+fn a_stock_kernel_that_unpacks_itself() {
+    let mut guest = Guest::start(BootMethod::SelfUnpacking, "quiet", |config| config.memory_mib(3584));
+    guest.until("shell-ready");
+    let ram = guest.run("grep MemTotal /proc/meminfo");
+    let kib: u64 = ram.split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kib > 3328 << 10, "{ram}");
+    let exit = guest.end("reboot -f");
+    assert_eq!(exit.reason, ExitReason::GuestReset);
+}
+
+/// Entered by PVH; the power button reaches its driver.
+#[test]
+#[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
+fn a_stock_kernel_entered_by_pvh() {
+    let mut guest = Guest::start(BootMethod::Pvh, "quiet", |config| config);
+    guest.until("shell-ready");
+    let button = guest.run("cat /proc/bus/input/devices");
+    assert!(button.contains("Power Button"), "{button}");
+    let event = button.split_ascii_whitespace().find(|word| word.starts_with("event")).unwrap();
+    writeln!(guest.to, "(echo listening; dd if=/dev/input/{event} bs=24 count=1 | od -An -tx2)").unwrap();
+    guest.until("listening\r");
+    guest.vm.press_power_button().unwrap();
+    // EV_KEY, KEY_POWER, pressed.
+    guest.until("0001 0074 0001");
+    let exit = guest.end("poweroff -f");
+    assert_eq!(exit.reason, ExitReason::PoweredOff);
+}
