@@ -153,6 +153,9 @@ fn prepare(order: Result<Order, Failure>) -> Result<(Order, Options), Failure> {
             return perform_all(&plan::base(&nothing)).and(Err(failure));
         }
     };
+    // Words in the workload file count too, as far as they are not needed to read it.
+    let late = Bootstrap::take(&mut order.env);
+    console::set_tracing(console::is_tracing() || late.trace);
     let (options, warnings) = Options::take(&mut order.env);
     say_all(&warnings);
     perform_all(&plan::base(&options))?;

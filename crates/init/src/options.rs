@@ -3,6 +3,16 @@
 //! Each word is read by itself: what is not understood is a [`Warning`] and left out, and the boot goes on. The `AGX`
 //! words are those of a fork of libkrun; the `PURLIN` ones mean the same and come first. `PURLIN` words are removed from
 //! the workload's environment, the others stay, as they do under libkrun's own init.
+//!
+//! ```
+//! use purlin_init::{env::Environment, options::Options};
+//!
+//! let mut env = Environment::new();
+//! env.set(c"PURLIN_VIRTIOFS_MOUNTS=work:/srv/work:ro,nothing".into()).unwrap();
+//! let (options, warnings) = Options::take(&mut env);
+//! assert_eq!(options.mounts[0].target.as_c_str(), c"/srv/work");
+//! assert_eq!(warnings[0].text(), "PURLIN_VIRTIOFS_MOUNTS: not tag:path[:ro], skipped: nothing");
+//! ```
 
 use alloc::ffi::CString;
 use alloc::vec::Vec;

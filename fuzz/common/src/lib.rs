@@ -12,6 +12,7 @@ pub use virtqueue_ops::virtqueue_ops;
 
 pub use purlin::fuzz::{capi_calls, control_requests};
 pub use purlin_devices::legacy::acpi_power::fuzz::acpi_ops;
+pub use purlin_devices::legacy::i8042::fuzz::i8042_ops;
 pub use purlin_devices::virtio::balloon::fuzz::balloon_ops;
 pub use purlin_devices::virtio::console::console_ops;
 pub use purlin_devices::virtio::fs::fuzz::fs_request;
@@ -42,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("egress_policy", egress_policy),
     ("egress_sni", egress_sni),
     ("fs_request", fs_request),
+    ("i8042_ops", i8042_ops),
     ("init_config", init_config),
     ("init_control", init_control),
     ("init_texts", init_texts),

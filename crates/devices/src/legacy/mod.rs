@@ -2,7 +2,7 @@
 
 pub mod acpi_power;
 mod cmos;
-mod i8042;
+pub mod i8042;
 pub mod serial;
 
 pub use acpi_power::{AcpiPower, POWER_IRQ, POWER_LEN, POWER_PORT, PowerRequest};

@@ -159,6 +159,7 @@ impl Machine {
         let keyboard = I8042::new(vm.irq_line(KEYBOARD_IRQ)?, move || reset(PowerRequest::Reset));
         let keyboard = Arc::new(Mutex::new(keyboard));
         buses.pio.insert(I8042_PORT, I8042_LEN, keyboard.clone())?;
+        slots.add_legacy(keyboard.clone());
         let above = layout.high_end().map_or(0, |end| end.saturating_sub(1 << 32));
         let cmos = Cmos::new(layout.low_end(), above, SystemTime::now);
         buses.pio.insert(CMOS_PORT, CMOS_LEN, share(cmos))?;

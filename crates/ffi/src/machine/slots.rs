@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use purlin_devices::legacy::AcpiPower;
 use purlin_devices::legacy::serial::{Serial, SerialBusy};
+use purlin_devices::legacy::{AcpiPower, I8042};
 use purlin_devices::virtio::mmio::{MMIO_LEN, MmioTransport, QUEUE_NOTIFY, TransportConfig};
 use purlin_devices::virtio::{Busy, DeviceType, IoCounts, SaveError, VirtioDevice};
 use purlin_snapshot::Section;
@@ -62,6 +62,21 @@ impl Stoppable for Serial {
     fn abort(&mut self) {
         Serial::resume(self);
     }
+    fn io_counts(&self) -> Option<IoCounts> {
+        None
+    }
+}
+
+/// Nothing of it moves by itself.
+impl Stoppable for I8042 {
+    fn quiesce(&mut self, _: Instant) -> Result<(), Busy> {
+        Ok(())
+    }
+    fn save(&self, instance: u32) -> Result<Vec<Section>, SaveError> {
+        Ok(vec![I8042::save(self, instance)])
+    }
+    fn resume(&mut self) {}
+    fn abort(&mut self) {}
     fn io_counts(&self) -> Option<IoCounts> {
         None
     }

@@ -61,7 +61,7 @@ fn quiesce_save_and_resume_under_load_lose_nothing() {
         match vm.pause() {
             Ok(()) => {
                 let saved = vm.device_state().unwrap();
-                assert_eq!(saved.len(), 2 * 5, "balloon, rng, console, root, share");
+                assert_eq!(saved.len(), 2 * 5 + 1, "balloon, rng, console, root, share; keyboard");
                 vm.resume().unwrap();
                 rounds += 1;
             }

@@ -11,6 +11,15 @@
 //!
 //! An empty list is as good as none. A key with a value of the wrong type is a [`Problem`] and otherwise ignored; user
 //! and group are not: whoever asks for a user must not get root instead (see [`FileConfig::user_problem`]).
+//!
+//! ```
+//! let text = br#"{"process":{"args":["/bin/ls","-l"],"cwd":7,"user":{"uid":1000}}}"#;
+//! let (config, problems) = purlin_init::file_config::read(text)?;
+//! assert_eq!(config.command, [c"/bin/ls".to_owned(), c"-l".to_owned()]);
+//! assert_eq!(config.user.uid, Some(1000));
+//! assert_eq!((problems[0].key.as_str(), problems[0].why), ("process.cwd", "not a string"));
+//! # Ok::<(), purlin_init::json::JsonError>(())
+//! ```
 
 mod lookup;
 #[cfg(test)]

@@ -98,13 +98,13 @@ fn resource_limits() {
 #[test]
 fn the_workload_file_carries_any_bytes() {
     let Some(machine) = Machine::new() else { return };
-    let script = "printf '<%s>' \"$@\"; printf '{%s}' \"$V\"; pwd; ulimit -n; echo ${PURLIN_EXEC_FILE-unset}";
+    let script = "printf '<%s>' \"$@\"; printf '{%s}' \"$V\"; pwd; ulimit -n; echo ${PURLIN_EXEC_FILE-unset}${PURLIN_TRACE-}";
     let workload = Workload {
         program: Some(b"sh".to_vec()),
         args: [&b"-c"[..], script.as_bytes(), b"", b"", b"a \"b\" -- \n", "\u{e9}\u{1f980}".as_bytes()]
             .map(<[u8]>::to_vec)
             .to_vec(),
-        env: vec![b"V= \"x\"\ny".to_vec(), b"PATH=/bin".to_vec()],
+        env: vec![b"V= \"x\"\ny".to_vec(), b"PATH=/bin".to_vec(), b"PURLIN_TRACE=0".to_vec()],
         workdir: Some(b"/a b".to_vec()),
         rlimits: vec![b"7=50:50".to_vec()],
     };

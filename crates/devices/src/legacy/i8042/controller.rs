@@ -35,11 +35,11 @@ const CMD_WRITE_OUTPUT_PORT: u8 = 0xd1;
 const CMD_RESET: u8 = 0xfe;
 
 /// Most bytes that wait for the guest. What does not fit is lost, as in the keyboard's own buffer.
-const CAPACITY: usize = 32;
+pub(super) const CAPACITY: usize = 32;
 
 /// Bytes for the guest, bounded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Queue(VecDeque<u8>);
+pub(super) struct Queue(pub VecDeque<u8>);
 
 impl Queue {
     pub fn push(&mut self, byte: u8) {
@@ -63,7 +63,7 @@ pub enum Effect {
 
 /// What a data byte written next belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expect {
+pub(super) enum Expect {
     Keyboard,
     Control,
     OutputPort,
@@ -72,14 +72,14 @@ enum Expect {
 /// The register machine. Accesses of one byte only, as on the real bus; others do nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Controller {
-    control: u8,
-    output_port: u8,
-    expect: Expect,
-    queue: Queue,
-    keyboard: Keyboard,
+    pub(super) control: u8,
+    pub(super) output_port: u8,
+    pub(super) expect: Expect,
+    pub(super) queue: Queue,
+    pub(super) keyboard: Keyboard,
     /// A driver has set the controller up. The state after power-on allows interrupts, so that alone says
     /// nothing.
-    has_driver: bool,
+    pub(super) has_driver: bool,
 }
 
 impl Default for Controller {

@@ -2,15 +2,22 @@
 
 use std::sync::Arc;
 
+use purlin_snapshot::{Section, SectionId, Writer};
 use purlin_vmm_core::bus::BusDevice;
 use purlin_vmm_core::irq::IrqLine;
 
 use super::controller::{Controller, Effect};
+use super::state;
+use crate::virtio::RestoreError;
 
 /// First port.
 pub const I8042_PORT: u64 = 0x60;
 /// Ports up to and including 0x64.
 pub const I8042_LEN: u64 = 5;
+
+/// Section kind of the controller's state.
+const SECTION_KIND: u32 = 0x282;
+const SECTION_VERSION: u16 = 1;
 
 /// The controller with its interrupt line. `on_reset` is called on the vCPU thread each time the guest asks
 /// for a reset; the machine decides what that means, and the guest keeps running until it is stopped.
@@ -34,6 +41,32 @@ impl I8042 {
             self.perform(effect);
             true
         })
+    }
+
+    /// State: registers and what the guest has not read. Nothing of the device moves by itself, so it needs no rest
+    /// before.
+    pub fn save(&self, instance: u32) -> Section {
+        let mut w = Writer::new();
+        state::save(&mut w, &self.controller);
+        Section::new(SectionId { kind: SECTION_KIND, version: SECTION_VERSION, instance }, w.into_bytes())
+    }
+
+    /// Takes over what [`I8042::save`] gave.
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError`]: the section is not one of this device. Nothing has changed then.
+    pub fn restore(&mut self, section: &Section) -> Result<(), RestoreError> {
+        let mut r = section.expect_kind(SECTION_KIND, SECTION_VERSION)?;
+        let controller = state::load(&mut r)?;
+        r.finish()?;
+        self.controller = controller;
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn controller(&self) -> &Controller {
+        &self.controller
     }
 
     fn perform(&mut self, effect: Effect) {

@@ -28,7 +28,7 @@ pub(super) struct Keyboard {
     /// It sends keys.
     pub scanning: bool,
     /// The command whose parameter comes next.
-    parameter_of: Option<u8>,
+    pub parameter_of: Option<u8>,
 }
 
 impl Keyboard {

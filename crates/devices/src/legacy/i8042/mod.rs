@@ -4,7 +4,9 @@
 
 mod controller;
 mod device;
+pub mod fuzz;
 mod keyboard;
+mod state;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
+use purlin_snapshot::Section;
 use purlin_vmm_core::bus::BusDevice;
 use purlin_vmm_core::irq::IrqLine;
 
@@ -161,7 +162,41 @@ fn the_device_raises_its_line() {
     assert_eq!((data, edges.0.load(Ordering::Relaxed)), ([0x14], 11));
 }
 
+#[test]
+fn a_saved_state_goes_on_where_it_was() {
+    let device = || I8042::new(Arc::new(Edges::default()), || {});
+    let mut before = device();
+    for (register, byte) in [(COMMAND, 0x60), (DATA, 0x45), (DATA, 0xed), (COMMAND, 0xd1)] {
+        before.write(register, &[byte]);
+    }
+    assert!(before.send_ctrl_alt_del());
+    let section = before.save(3);
+    let golden =
+        [0x45, 0x03, 2, 1, 1, 1, 0xed, 9, 0, 0, 0, ACK, 0x1d, 0x38, 0xe0, 0x53, 0xe0, 0xd3, 0xb8, 0x9d];
+    assert_eq!((section.id.kind, section.id.instance, section.payload.as_slice()), (0x282, 3, &golden[..]));
+    let mut after = device();
+    after.restore(&section).unwrap();
+    assert_eq!(after.controller(), before.controller());
+
+    let with = |at: usize, value: u8| {
+        let mut payload = golden.to_vec();
+        payload[at] = value;
+        device().restore(&Section::new(section.id, payload)).is_ok()
+    };
+    assert!(with(2, 0) && !with(2, 3), "what is expected next");
+    assert!(!with(3, 2) && !with(7, 33) && !with(7, 8), "a flag, a length, bytes behind the end");
+    for length in 0..golden.len() {
+        let cut = Section::new(section.id, golden[..length].to_vec());
+        assert!(device().restore(&cut).is_err(), "{length}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn scripts_of_anything(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        super::fuzz::i8042_ops(&bytes);
+    }
+
     /// Whatever a guest does: the queue is bounded, only the command resets, and every access is answered.
     #[test]
     fn any_accesses_are_harmless(ops in proptest::collection::vec((0..6_u64, any::<u8>(), any::<bool>()), 0..400)) {
