@@ -8,6 +8,7 @@ mod balloon;
 mod exits;
 mod init;
 mod lifecycle;
+mod posix;
 mod refused;
 mod stock;
 mod streams;

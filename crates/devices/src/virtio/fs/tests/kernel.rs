@@ -97,7 +97,7 @@ pub struct Mount {
 
 impl Mount {
     /// On a directory of its own. `None`, with a word why, where this cannot be done.
-    fn new(config: FsConfig) -> Option<Self> {
+    pub fn new(config: FsConfig) -> Option<Self> {
         let dir = tempdir().unwrap();
         let mut mount = Mount::at(config, dir.path())?;
         mount._dir = Some(dir);
@@ -129,7 +129,7 @@ impl Mount {
         Some(Mount { at: at.to_owned(), _dir: None, gate, counts, carrier: Some(carrier) })
     }
 
-    fn sh(&self, script: &str) -> String {
+    pub fn sh(&self, script: &str) -> String {
         let out = Command::new("sh").args(["-euc", script]).current_dir(&self.at).output().unwrap();
         let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
         assert!(out.status.success(), "{script}\n{stdout}\n{stderr}");

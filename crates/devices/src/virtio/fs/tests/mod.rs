@@ -8,6 +8,7 @@ mod files;
 mod hostile;
 mod kernel;
 mod life;
+mod posix;
 mod special;
 mod tree;
 mod waiting;
