@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use purlin_snapshot::{DecodeError, Section};
-use purlin_vmm_core::memory::{GuestAddress, SharedRam};
+use purlin_vmm_core::memory::{SharedRam, Window};
 use thiserror::Error;
 
 use super::{DeviceQueue, Interrupt, IoCounts, QueueError};
@@ -39,17 +39,6 @@ pub mod section_kind {
     pub const DEVICE_BASE: u32 = 0x300;
 }
 
-/// A window of guest-physical addresses that maps host memory of the device (virtio 1.2 §2.10).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ShmWindow {
-    /// First guest-physical address; page aligned.
-    pub guest_addr: GuestAddress,
-    /// Host virtual address of the same byte.
-    pub host_addr: u64,
-    /// Length in bytes; a multiple of the page size.
-    pub len: u64,
-}
-
 /// What a device gets when the driver sets DRIVER_OK.
 ///
 /// Everything is owned or shared, so a device may move it to a worker thread.
@@ -62,7 +51,7 @@ pub struct ActivateContext {
     /// How to reach the driver.
     pub interrupt: Arc<dyn Interrupt>,
     /// The shared memory window, if the device was given one.
-    pub shm: Option<ShmWindow>,
+    pub shm: Option<Window>,
 }
 
 /// Activation failed. The transport then sets DEVICE_NEEDS_RESET; the guest sees a dead device, the

@@ -11,8 +11,8 @@ mod queue;
 pub mod rng;
 
 pub use device::{
-    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, ShmWindow,
-    VirtioDevice, section_kind,
+    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, VirtioDevice,
+    section_kind,
 };
 pub use interrupt::{Interrupt, Signal};
 pub use io_counts::{IoCounters, IoCounts};

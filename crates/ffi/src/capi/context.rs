@@ -92,7 +92,7 @@ impl Context {
     }
 
     /// The machine described, but for its consoles.
-    pub fn into_config(self) -> Result<VmConfig, Failure> {
+    pub fn into_config(mut self) -> Result<VmConfig, Failure> {
         if self.split_irqchip {
             log::info!("the IOAPIC is emulated by the kernel, although a split one was asked for");
         }
@@ -116,12 +116,27 @@ impl Context {
                 Some(console) => with_console(&words, console)?,
                 None => words,
             };
+            if mounts_with_dax(&words) {
+                self.shares.iter_mut().filter(|share| share.is_root()).for_each(|root| {
+                    root.dax_window = root.dax_window.max(ROOT_WINDOW);
+                });
+            }
             config = config.cmdline(words);
         }
         config = self.kernel.apply(config)?;
         config = self.vsock.apply(config)?;
         Ok(self.shares.into_iter().fold(config, VmConfig::share))
     }
+}
+
+/// Bytes of the window a root has.
+const ROOT_WINDOW: u64 = 512 << 20;
+
+/// Whether the kernel is told to mount its root with DAX. Only then it gets a window: that costs 8 MiB of RAM and
+/// some time at boot, and no default asks for it.
+fn mounts_with_dax(words: &str) -> bool {
+    let flags = words.split_ascii_whitespace().filter_map(|word| word.strip_prefix("rootflags="));
+    flags.flat_map(|flags| flags.split(',')).any(|flag| flag == "dax" || flag.starts_with("dax="))
 }
 
 impl ExecCalls {

@@ -43,13 +43,13 @@ pub extern "C" fn krun_add_virtiofs3(
     krun_add_virtiofs4(ctx_id, c_tag, c_path, shm_size, read_only, 0)
 }
 
-/// With a choice of semantics. There is no DAX window: the guest reads by requests, whatever `shm_size` is.
+/// With a choice of semantics.
 #[unsafe(no_mangle)]
 pub extern "C" fn krun_add_virtiofs4(
     ctx_id: u32,
     c_tag: CText,
     c_path: CText,
-    _shm_size: u64,
+    shm_size: u64,
     read_only: CBool,
     semantics: u32,
 ) -> i32 {
@@ -65,7 +65,7 @@ pub extern "C" fn krun_add_virtiofs4(
             Some(path) => Share::new(tag, path),
             None => Share::empty(tag),
         };
-        let share = share.semantics(semantics);
+        let share = share.semantics(semantics).dax_window(shm_size);
         let share = if read_only == 0 { share } else { share.read_only() };
         table::update(ctx_id, |context| context.add_share(share))
     })

@@ -131,7 +131,7 @@ impl Machine {
         let announce = Announce::choose(&config.kernel, loaded.kernel.has_acpi, config.cmdline.as_deref());
         phases.end_of("kernel loaded");
         let vm = vm.with_ram(ram)?;
-        let mut slots = Slots::new(vm.ram().clone());
+        let mut slots = Slots::new(vm.ram().clone(), layout.clone());
         let balloon = balloon(&config, vm.ram().clone(), &device_loop)?;
         let balloon_handle = balloon.handle();
         slots.attach(&vm, balloon)?;

@@ -52,6 +52,7 @@ fn fs_config(
     fs.read_only = share.read_only;
     fs.semantics = share.semantics;
     fs.overlay.clone_from(&share.overlay);
+    fs.dax_window = share.dax_window;
     if share.is_root() && config.implicit_init && share.implicit_init {
         fs.overlay.push(one_shot(INIT_PATH, 0o755, Cow::Borrowed(purlin_init::binary())));
     }

@@ -10,8 +10,8 @@ use purlin_devices::virtio::{Busy, DeviceType, IoCounts, SaveError, VirtioDevice
 use purlin_snapshot::Section;
 use purlin_vmm_core::irq::IrqAllocator;
 use purlin_vmm_core::kvm::{Buses, KvmVm};
-use purlin_vmm_core::memory::SharedRam;
-use purlin_vmm_core::memory::layout::{FIRST_DEVICE_IRQ, LAST_DEVICE_IRQ, mmio_slot};
+use purlin_vmm_core::memory::layout::{FIRST_DEVICE_IRQ, LAST_DEVICE_IRQ, ShmWindows, mmio_slot};
+use purlin_vmm_core::memory::{MemoryLayout, SharedRam, Window};
 
 use super::BuildError;
 use super::devices::DeviceTable;
@@ -112,11 +112,15 @@ pub(crate) struct Slots {
     places: Vec<(u64, u32)>,
     words: Vec<(usize, &'static str)>,
     irqs: IrqAllocator,
+    layout: MemoryLayout,
+    /// Known when the first is asked for.
+    windows: Option<ShmWindows>,
     buses: Buses,
 }
 
 impl Slots {
-    pub fn new(ram: SharedRam) -> Self {
+    /// For devices on `ram`, which lies as `layout` says.
+    pub fn new(ram: SharedRam, layout: MemoryLayout) -> Self {
         Slots {
             ram,
             devices: Vec::new(),
@@ -124,6 +128,8 @@ impl Slots {
             places: Vec::new(),
             words: Vec::new(),
             irqs: IrqAllocator::new(FIRST_DEVICE_IRQ, LAST_DEVICE_IRQ),
+            layout,
+            windows: None,
             buses: Buses::default(),
         }
     }
@@ -150,7 +156,8 @@ impl Slots {
         let too_many = BuildError::TooManyDevices { devices: number + 1, limit };
         let irq = self.irqs.allocate().filter(|&irq| irq != RTC_IRQ).or_else(|| self.irqs.allocate());
         let (Some(irq), Some(base)) = (irq, mmio_slot(number)) else { return Err(too_many) };
-        let config = TransportConfig { memory: self.ram.clone(), irq: vm.irq_line(irq)?, shm: None };
+        let shm = self.window(vm, &device)?;
+        let config = TransportConfig { memory: self.ram.clone(), irq: vm.irq_line(irq)?, shm };
         let transport = MmioTransport::new(device, config).map_err(BuildError::host("queue descriptor"))?;
         for (queue, event) in (0u32..).zip(transport.queue_events()) {
             vm.notify_on_write(event, base + QUEUE_NOTIFY, queue)?;
@@ -161,6 +168,23 @@ impl Slots {
         self.table.add(id, (base, irq), &transport);
         self.places.push((base, irq));
         Ok(transport)
+    }
+
+    /// The shared memory window a device wants, if it does, behind RAM and earlier windows.
+    fn window<D: VirtioDevice>(
+        &mut self,
+        vm: &KvmVm,
+        device: &D,
+    ) -> Result<Option<(u8, Window)>, BuildError> {
+        let Some((id, len)) = device.shm_request() else { return Ok(None) };
+        let windows = match &mut self.windows {
+            Some(windows) => windows,
+            none => none.insert(self.layout.windows(vm.address_bits()?)),
+        };
+        let range = windows.allocate(len).map_err(crate::ConfigError::from)?;
+        let window = Window::reserve(range).map_err(BuildError::host("address space for a window"))?;
+        vm.add_window(window.clone())?;
+        Ok(Some((id, window)))
     }
 
     /// Adds a device without a slot to what is quiesced, saved and resumed.

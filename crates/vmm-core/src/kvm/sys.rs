@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use super::KvmError;
 use super::affinity::CpuMask;
-use crate::memory::{Address, GuestMemory, GuestMemoryRegion, MemoryRegionAddress, SharedRam};
+use crate::memory::{Address, GuestMemory, GuestMemoryRegion, MemoryRegionAddress, SharedRam, Window};
 
 thread_local! {
     /// The shared page of the vCPU this thread runs, or null.
@@ -107,6 +108,7 @@ pub(super) fn cpu_time(thread: &JoinHandle<()>) -> Duration {
 pub(super) struct MappedVm {
     fd: VmFd,
     ram: SharedRam,
+    windows: Mutex<Vec<Window>>,
     kvm: Kvm,
 }
 
@@ -129,7 +131,27 @@ impl MappedVm {
             unsafe { fd.set_user_memory_region(slot) }
                 .map_err(KvmError::ioctl("KVM_SET_USER_MEMORY_REGION"))?;
         }
-        Ok(MappedVm { fd, ram, kvm })
+        Ok(MappedVm { fd, ram, windows: Mutex::default(), kvm })
+    }
+
+    /// Shows the guest a window behind its RAM, and keeps it.
+    pub fn add_window(&self, window: Window) -> Result<(), KvmError> {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        // A machine has a few regions of RAM and a few windows.
+        let slot = self.ram.num_regions().saturating_add(windows.len()) as u32;
+        let slot = kvm_userspace_memory_region {
+            slot,
+            flags: 0,
+            guest_phys_addr: window.guest_addr().raw_value(),
+            memory_size: window.len(),
+            userspace_addr: window.host_addr(),
+        };
+        // SAFETY: the window's address range belongs to it, whatever is mapped there, and this value keeps it
+        // for as long as the descriptor.
+        unsafe { self.fd.set_user_memory_region(slot) }
+            .map_err(KvmError::ioctl("KVM_SET_USER_MEMORY_REGION"))?;
+        windows.push(window);
+        Ok(())
     }
 
     pub fn fd(&self) -> &VmFd {

@@ -12,7 +12,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::sys::MappedVm;
 use super::{EventFdLine, KvmError, KvmVcpu};
 use crate::irq::IrqLine;
-use crate::memory::SharedRam;
+use crate::memory::{SharedRam, Window};
 
 /// Three pages the processor needs on Intel hosts, out of the way of RAM and devices.
 const TSS_ADDR: usize = 0xfffb_d000;
@@ -77,6 +77,15 @@ impl KvmVm {
         self.vm.ram()
     }
 
+    /// Shows the guest a window of memory that is not RAM. Before the vCPUs run.
+    ///
+    /// # Errors
+    ///
+    /// [`KvmError::Ioctl`], for example if it overlaps RAM.
+    pub fn add_window(&self, window: Window) -> Result<(), KvmError> {
+        self.vm.add_window(window)
+    }
+
     /// CPUID entries this host's KVM can offer a guest.
     ///
     /// # Errors
@@ -89,6 +98,17 @@ impl KvmVm {
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(KvmError::ioctl("KVM_GET_SUPPORTED_CPUID"))?;
         Ok(cpuid.as_slice().to_vec())
+    }
+
+    /// Physical address bits of the processors (CPUID leaf 0x8000_0008, EAX bits 7:0).
+    ///
+    /// # Errors
+    ///
+    /// [`KvmError::Ioctl`].
+    pub fn address_bits(&self) -> Result<u8, KvmError> {
+        let cpuid = self.supported_cpuid()?;
+        // Processors without the leaf have 36.
+        Ok(cpuid.iter().find(|entry| entry.function == 0x8000_0008).map_or(36, |entry| entry.eax as u8))
     }
 
     /// True if the in-kernel local APIC has a TSC deadline timer; `supported_cpuid` does not list the bit.

@@ -14,6 +14,7 @@ mod ram;
 mod reclaim;
 #[allow(unsafe_code)]
 mod sys;
+mod window;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub use alloc::{AllocError, Backing, FileSharing, HostBinding, HugePageSize, Ram
 pub use layout::{LayoutError, MemoryLayout, RamRange};
 pub use ram::{GuestRam, GuestRegion};
 pub use reclaim::{MemoryReclaim, ReclaimError};
+pub use window::Window;
 
 /// Shared ownership of guest RAM, as devices and vCPU threads hold it.
 ///

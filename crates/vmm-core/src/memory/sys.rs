@@ -38,31 +38,33 @@ impl Mapping {
     /// `align` must be a power of two and a multiple of the page size. The address is found by reserving
     /// more than needed, placing the mapping inside the reservation and giving the rest back.
     pub fn new(len: usize, align: usize, congruent_to: u64, source: &Source) -> io::Result<Self> {
+        let reservation = Mapping::reserve(len, align, congruent_to)?;
+        let placed = Source { flags: source.flags | libc::MAP_FIXED, fd: source.fd, offset: source.offset };
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let mapping = Mapping::map(reservation.addr.as_ptr(), reservation.len, prot, &placed)?;
+        // The new mapping replaced the reservation page for page and owns the range from here on.
+        std::mem::forget(reservation);
+        Ok(mapping)
+    }
+
+    /// As [`Mapping::new`], but nothing can be read or written there.
+    pub fn reserve(len: usize, align: usize, congruent_to: u64) -> io::Result<Self> {
         let page = PAGE_SIZE as usize;
         let too_large = || io::Error::from_raw_os_error(libc::ENOMEM);
         let len = len.checked_next_multiple_of(page).ok_or_else(too_large)?;
         let reserved = len.checked_add(align).ok_or_else(too_large)?;
-        let mut reservation = Mapping::map(
-            ptr::null_mut(),
-            reserved,
-            libc::PROT_NONE,
-            &Source {
-                flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                fd: -1,
-                offset: 0,
-            },
-        )?;
+        let nothing = Source {
+            flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            fd: -1,
+            offset: 0,
+        };
+        let mut reservation = Mapping::map(ptr::null_mut(), reserved, libc::PROT_NONE, &nothing)?;
         let base = reservation.addr.as_ptr() as usize;
         let wanted = congruent_to as usize & (align - 1) & !(page - 1);
         let head = wanted.wrapping_sub(base) & (align - 1);
         reservation.split_off_front(head);
         reservation.truncate(len);
-        let placed = Source { flags: source.flags | libc::MAP_FIXED, fd: source.fd, offset: source.offset };
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
-        let mapping = Mapping::map(reservation.addr.as_ptr(), len, prot, &placed)?;
-        // The new mapping replaced the reservation page for page and owns the range from here on.
-        std::mem::forget(reservation);
-        Ok(mapping)
+        Ok(reservation)
     }
 
     fn map(addr: *mut u8, len: usize, prot: c_int, source: &Source) -> io::Result<Self> {
@@ -130,6 +132,25 @@ impl Mapping {
         }
         // SAFETY: the same range. Leaves it out of core dumps, as the rest of RAM is; advice only.
         unsafe { libc::madvise(addr.cast::<c_void>(), len, libc::MADV_DONTDUMP) };
+        Ok(())
+    }
+
+    /// Puts something else in the place of a part of a reservation.
+    pub fn show(&self, offset: usize, len: usize, prot: c_int, source: &Source) -> io::Result<()> {
+        let addr = self.part(offset, len)?;
+        let flags = source.flags | libc::MAP_FIXED;
+        // SAFETY: the range is part of this mapping, which owns it and unmaps it whole whatever is mapped there.
+        // Nothing in this process refers to bytes of a reservation; only a guest reads and writes them.
+        let got = unsafe { libc::mmap(addr.cast::<c_void>(), len, prot, flags, source.fd, source.offset) };
+        if got == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Copies to a part that [`Mapping::show`] made writable and that no guest knows of yet.
+    pub fn put(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        let addr = self.part(offset, bytes.len())?;
+        // SAFETY: the range is part of this mapping, writable by the caller's word, and does not overlap a slice
+        // of the caller's, as no Rust object lies in it.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), addr, bytes.len()) };
         Ok(())
     }
 

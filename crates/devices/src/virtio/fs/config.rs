@@ -88,6 +88,10 @@ pub struct FsConfig {
     pub exit_code: Option<ExitCodeSink>,
     /// Bounds.
     pub limits: Limits,
+    /// Bytes of a window through which a guest that mounts with `dax` reaches the host's pages without requests;
+    /// 0 for none. It costs a guest 16 KiB of RAM per MiB whether it uses it or not. A file that the host
+    /// shortens while the guest has it mapped ends the machine, if the guest touches what is gone.
+    pub dax_window: u64,
 }
 
 impl FsConfig {
@@ -101,6 +105,7 @@ impl FsConfig {
             semantics: Semantics::default(),
             exit_code: None,
             limits: Limits::default(),
+            dax_window: 0,
         }
     }
 }
@@ -114,6 +119,7 @@ impl std::fmt::Debug for FsConfig {
             .field("overlay", &self.overlay.iter().map(|e| &e.path).collect::<Vec<_>>())
             .field("semantics", &self.semantics)
             .field("limits", &self.limits)
+            .field("dax_window", &self.dax_window)
             .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 
 use super::config::{FsConfig, FsConfigError, TAG_MAX};
 use super::exchange::Scratch;
-use super::server::{FileServer, Share};
+use super::server::{Dax, FileServer, Share};
 use super::state::{load_session, save_session};
 use super::worker::{FsWorker, InFlight, WAITING_THREADS};
 use crate::shell::{EventLoop, Pool, WorkerSlot};
@@ -28,6 +28,7 @@ pub struct Fs {
     share: Arc<Share>,
     config: [u8; TAG_MAX + 4],
     features: u64,
+    dax_window: u64,
     counters: Arc<IoCounters>,
     // The slot goes before the loop it sends to.
     slot: WorkerSlot<FsWorker>,
@@ -42,6 +43,7 @@ impl Fs {
     ///
     /// [`FsConfigError`]: everything that can be wrong with the configuration is found here.
     pub fn new(config: FsConfig) -> Result<Self, FsConfigError> {
+        let dax_window = config.dax_window;
         let share = Share::new(config)?;
         let mut space = [0; TAG_MAX + 4];
         for (to, from) in space.iter_mut().zip(share.tag.bytes()) {
@@ -55,7 +57,16 @@ impl Fs {
             .map_err(|source| FsConfigError::Thread { tag: share.tag.clone(), source })?;
         let slot = WorkerSlot::new(thread.handle());
         let waiting = Arc::new(Pool::new("purlin-fs-wait", WAITING_THREADS));
-        Ok(Fs { share, config: space, features: 0, counters: Arc::default(), slot, waiting, _thread: thread })
+        Ok(Fs {
+            share,
+            config: space,
+            features: 0,
+            dax_window,
+            counters: Arc::default(),
+            slot,
+            waiting,
+            _thread: thread,
+        })
     }
 
     /// The tag the guest mounts.
@@ -102,12 +113,19 @@ impl VirtioDevice for Fs {
 
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
 
+    fn shm_request(&self) -> Option<(u8, u64)> {
+        // The cache of virtio 1.2 §5.11.6.4 has id 0.
+        (self.dax_window > 0).then_some((0, self.dax_window))
+    }
+
     fn io_counts(&self) -> IoCounts {
         self.counters.get()
     }
 
     fn activate(&mut self, context: ActivateContext) -> Result<(), ActivateError> {
-        let worker = self.worker(context, FileServer::new(Arc::clone(&self.share)))?;
+        let mut server = FileServer::new(Arc::clone(&self.share));
+        server.dax = context.shm.clone().map(Dax::new);
+        let worker = self.worker(context, server)?;
         self.slot.activate(worker)
     }
 
@@ -146,7 +164,8 @@ impl VirtioDevice for Fs {
         if r.bool("active")? {
             let failed = r.bool("failed")?;
             restore_queues(&mut r, QUEUE_SIZES.len(), context.as_mut())?;
-            let server = load_session(&mut r, &self.share)?;
+            let window = context.as_ref().and_then(|context| context.shm.clone());
+            let server = load_session(&mut r, &self.share, window)?;
             if let Some(context) = context {
                 worker = Some(FsWorker { failed, ..self.worker(context, server)? });
             }

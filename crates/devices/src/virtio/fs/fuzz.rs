@@ -121,7 +121,7 @@ fn reload(server: FileServer) -> FileServer {
     let share = Arc::clone(&server.share);
     drop(server);
     let mut reader = Reader::new(&first);
-    let loaded = match load_session(&mut reader, &share) {
+    let loaded = match load_session(&mut reader, &share, None) {
         Ok(loaded) if reader.finish().is_ok() => loaded,
         other => fail(&format!("a saved session does not load: {:?}", other.err())),
     };

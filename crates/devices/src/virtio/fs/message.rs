@@ -9,6 +9,7 @@ use fuse_backend_rs::abi::fuse_abi::{
     GetattrIn, GetxattrIn, InHeader, InitIn, IoctlIn, LinkIn, LseekIn, MkdirIn, MknodIn, Opcode, OpenIn,
     OutHeader, ReadIn, ReleaseIn, Rename2In, RenameIn, SetattrIn, SetxattrIn, WriteIn,
 };
+use fuse_backend_rs::abi::virtio_fs::{RemovemappingIn, RemovemappingOne, SetupmappingIn};
 use purlin_vmm_core::memory::ByteValued;
 use rustix::io::Errno;
 
@@ -173,6 +174,10 @@ pub(super) enum Request<'a> {
         whence: u32,
     },
     CopyFileRange(CopyFileRangeIn),
+    SetupMapping(SetupmappingIn),
+    RemoveMapping {
+        items: &'a [u8],
+    },
     /// A file without a name. Linux sends one, which stands for nothing.
     Tmpfile(CreateIn),
     /// Not served: the guest kernel has a fallback, or its caller gets ENOSYS.
@@ -290,6 +295,8 @@ impl<'a> Request<'a> {
                 Request::Lseek { fh: args.fh, offset: args.offset, whence: args.whence }
             }
             op if op == Opcode::CopyFileRange as u32 => Request::CopyFileRange(b.take()?),
+            op if op == Opcode::SetupMapping as u32 => Request::SetupMapping(b.take()?),
+            op if op == Opcode::RemoveMapping as u32 => remove_mapping(b)?,
             TMPFILE => {
                 let args = b.take()?;
                 only_str(b.0)?;
@@ -336,6 +343,17 @@ pub(super) fn forget_items(items: &[u8]) -> impl Iterator<Item = (u64, u64)> + '
         let one: ForgetOne = Body(chunk).take().ok()?;
         Some((one.nodeid, one.nlookup))
     })
+}
+
+fn remove_mapping(mut b: Body<'_>) -> Result<Request<'_>, Errno> {
+    let count = b.take::<RemovemappingIn>()?.count as usize;
+    let wanted = count.checked_mul(size_of::<RemovemappingOne>()).ok_or(Errno::INVAL)?;
+    Ok(Request::RemoveMapping { items: b.0.get(..wanted).ok_or(Errno::INVAL)? })
+}
+
+/// The pieces of a REMOVEMAPPING.
+pub(super) fn mapping_items(items: &[u8]) -> impl Iterator<Item = RemovemappingOne> + '_ {
+    items.chunks_exact(size_of::<RemovemappingOne>()).filter_map(|chunk| Body(chunk).take().ok())
 }
 
 fn symlink(b: Body<'_>) -> Result<Request<'_>, Errno> {

@@ -13,6 +13,7 @@
 //! | `names` | what may be a name | yes |
 //! | `nodes` | the inodes a guest knows, as (parent, name) and identity | yes |
 //! | `recent` | which descriptors are worth keeping | yes |
+//! | `maps` | what is mapped where in the DAX window | yes |
 //! | `overlay` | entries that exist only in memory | yes |
 //! | `server` | the requests themselves, against the host | |
 //! | `sys` | system calls | |
@@ -68,6 +69,7 @@ mod device;
 mod exchange;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod fuzz;
+mod maps;
 mod message;
 mod names;
 mod nodes;

@@ -9,17 +9,20 @@ use std::ffi::CString;
 use std::sync::Arc;
 
 use purlin_snapshot::{DecodeError, MAX_SECTION_LEN, Reader, Writer};
+use purlin_vmm_core::memory::Window;
 use rustix::fs::OFlags;
 
+use super::maps::Mapped;
 use super::names::{NAME_MAX, component};
 use super::nodes::{Identity, Node, Place, ROOT};
-use super::server::{FileServer, Handle, Share};
+use super::server::{Dax, FileServer, Handle, OVERLAY, Share};
 use crate::virtio::{DeviceType, RestoreError, SaveError};
 
 /// More nodes than this do not fit into a section.
 const MAX_NODES: u32 = 1 << 20;
 const MAX_HANDLES: u32 = 1 << 20;
 const MAX_OVERLAY: u32 = 1 << 20;
+const MAX_MAPS: u32 = 1 << 20;
 
 const PLACE_AT: u8 = 0;
 const PLACE_GONE: u8 = 1;
@@ -40,7 +43,9 @@ pub(super) fn save_session(w: &mut Writer, server: &FileServer) -> Result<(), Sa
     w.u64(server.flags);
     w.bytes(&server.consumed.iter().map(|c| u8::from(*c)).collect::<Vec<_>>());
     save_nodes(w, server)?;
-    save_handles(w, server)
+    save_handles(w, server)?;
+    save_maps(w, server);
+    Ok(())
 }
 
 fn save_nodes(w: &mut Writer, server: &FileServer) -> Result<(), SaveError> {
@@ -116,13 +121,49 @@ fn save_handles(w: &mut Writer, server: &FileServer) -> Result<(), SaveError> {
     Ok(())
 }
 
+/// What the guest has mapped in the window.
+fn save_maps(w: &mut Writer, server: &FileServer) {
+    let known = |node| node & OVERLAY != 0 || server.nodes.get(node).is_some();
+    let maps = server.dax.iter().flat_map(|dax| dax.maps.iter());
+    let maps: Vec<_> = maps.filter(|(_, mapped)| known(mapped.node)).collect();
+    // A window is a few GiB, and each mapping at least a page of it.
+    w.u32(maps.len() as u32);
+    for (at, Mapped { len, node, offset, writable }) in maps {
+        for number in [at, len, node, offset] {
+            w.u64(number);
+        }
+        w.bool(writable);
+    }
+}
+
+/// Shows everything again where it was.
+fn load_maps(r: &mut Reader<'_>, server: &mut FileServer) -> Result<(), RestoreError> {
+    for _ in 0..r.count("fs.maps", MAX_MAPS)? {
+        let at = r.u64("map.at")?;
+        let (len, node, offset) = (r.u64("map.len")?, r.u64("map.node")?, r.u64("map.offset")?);
+        let mapped = Mapped { len, node, offset, writable: r.bool("map.writable")? };
+        // The guest would find nothing there, and has no way to be told.
+        server.map(at, mapped).map_err(|e| RestoreError::Mismatch {
+            field: "file in the window",
+            saved: format!("node {node}"),
+            configured: e.to_string(),
+        })?;
+    }
+    Ok(())
+}
+
 /// Reads what [`save_session`] wrote.
 ///
 /// # Errors
 ///
 /// [`RestoreError`] if it does not decode, contradicts itself or belongs to another share.
-pub(super) fn load_session(r: &mut Reader<'_>, share: &Arc<Share>) -> Result<FileServer, RestoreError> {
+pub(super) fn load_session(
+    r: &mut Reader<'_>,
+    share: &Arc<Share>,
+    window: Option<Window>,
+) -> Result<FileServer, RestoreError> {
     let mut server = FileServer::new(Arc::clone(share));
+    server.dax = window.map(Dax::new);
     server.flags = r.u64("fs.flags")?;
     let consumed = r.bytes("fs.overlay", MAX_OVERLAY)?;
     if consumed.len() != server.consumed.len() {
@@ -137,6 +178,7 @@ pub(super) fn load_session(r: &mut Reader<'_>, share: &Arc<Share>) -> Result<Fil
     }
     load_nodes(r, &mut server)?;
     load_handles(r, &mut server)?;
+    load_maps(r, &mut server)?;
     Ok(server)
 }
 

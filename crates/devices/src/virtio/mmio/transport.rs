@@ -6,7 +6,7 @@ use std::time::Instant;
 use purlin_snapshot::{Section, SectionId, Writer};
 use purlin_vmm_core::bus::BusDevice;
 use purlin_vmm_core::irq::IrqLine;
-use purlin_vmm_core::memory::SharedRam;
+use purlin_vmm_core::memory::{SharedRam, Window};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -15,7 +15,7 @@ use super::registers::{Action, Read, Registers, ShmRegion, status};
 use crate::virtio::device::section_kind::MMIO_TRANSPORT;
 use crate::virtio::{
     ActivateContext, ActivateError, Busy, DeviceQueue, Interrupt, IoCounts, ResetProgress, RestoreError,
-    SaveError, ShmWindow, VirtioDevice, build_queue,
+    SaveError, VirtioDevice, build_queue,
 };
 
 const SECTION_VERSION: u16 = 1;
@@ -27,7 +27,7 @@ pub struct TransportConfig {
     /// The device's interrupt line.
     pub irq: Arc<dyn IrqLine>,
     /// The window answering [`VirtioDevice::shm_request`], with the region's id.
-    pub shm: Option<(u8, ShmWindow)>,
+    pub shm: Option<(u8, Window)>,
 }
 
 /// One virtio device behind MMIO registers.
@@ -40,7 +40,7 @@ pub struct MmioTransport<D: VirtioDevice> {
     memory: SharedRam,
     interrupt: Arc<MmioInterrupt>,
     events: Vec<Arc<EventFd>>,
-    shm: Option<ShmWindow>,
+    shm: Option<Window>,
 }
 
 impl VirtioDevice for Box<dyn VirtioDevice> {
@@ -102,7 +102,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
     /// The host refused an event descriptor.
     pub fn new(device: D, config: TransportConfig) -> std::io::Result<Self> {
         let TransportConfig { memory, irq, shm } = config;
-        let region = shm.map(|(id, w)| ShmRegion { id, base: w.guest_addr.0, len: w.len });
+        let region = shm.as_ref().map(|(id, w)| ShmRegion { id: *id, base: w.guest_addr().0, len: w.len() });
         let id = device.device_type() as u32;
         let registers = Registers::new(id, device.features(), device.queue_sizes(), region);
         let events =
@@ -212,7 +212,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
             memory: self.memory.clone(),
             queues,
             interrupt: self.interrupt.clone(),
-            shm: self.shm,
+            shm: self.shm.clone(),
         })
     }
 

@@ -5,6 +5,7 @@
 
 mod attrs;
 mod create;
+mod dax;
 mod dirs;
 mod handles;
 mod io;
@@ -26,7 +27,7 @@ use rustix::io::Errno;
 
 use super::buffers::Buffers;
 use super::config::{ExitCodeSink, FsConfig, FsConfigError, Limits, Semantics, Source, TAG_MAX};
-use super::message::{MAX_DATA, Request, forget_items};
+use super::message::{MAX_DATA, Request, forget_items, mapping_items};
 use super::nodes::{Identity, NodeTable, ROOT};
 use super::overlay::{OverlayId, OverlayKind, OverlayTree};
 use super::recent::Recent;
@@ -34,13 +35,14 @@ use super::sys::{self, Own};
 
 use job::Media;
 
+pub(super) use dax::Dax;
 pub(super) use handles::{Handle, Handles};
 pub(super) use job::Job;
 
 type Res<T> = Result<T, Errno>;
 
 /// Node numbers of overlay entries have this bit; those of host inodes never reach it.
-const OVERLAY: u64 = 1 << 63;
+pub(super) const OVERLAY: u64 = 1 << 63;
 /// `_IO('v', 2)`: libkrun's ioctl for the exit code; the argument is the code.
 const IOCTL_EXIT_CODE: u32 = 0x7602;
 /// Oldest protocol minor version served (the one with `max_pages`).
@@ -61,6 +63,7 @@ mod flag {
     pub const PARALLEL_DIROPS: u64 = 1 << 18;
     pub const MAX_PAGES: u64 = 1 << 22;
     pub const CACHE_SYMLINKS: u64 = 1 << 23;
+    pub const MAP_ALIGNMENT: u64 = 1 << 26;
     pub const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
     pub const INIT_EXT: u64 = 1 << 30;
     pub const ALLOW_IDMAP: u64 = 1 << 40;
@@ -97,7 +100,8 @@ pub(super) struct Share {
 
 impl Share {
     pub fn new(config: FsConfig) -> Result<Arc<Self>, FsConfigError> {
-        let FsConfig { tag, source, read_only, overlay, semantics, exit_code, limits } = config;
+        let FsConfig { tag, source, read_only, overlay, semantics, exit_code, limits, dax_window: _ } =
+            config;
         if tag.is_empty() || tag.len() > TAG_MAX || tag.contains('\0') {
             return Err(FsConfigError::Tag { len: tag.len(), tag });
         }
@@ -195,6 +199,8 @@ pub(super) struct FileServer {
     pins: HashMap<u64, Arc<OwnedFd>>,
     pub(super) handles: Handles,
     media: Media,
+    /// The window, if the share has one.
+    pub(super) dax: Option<Dax>,
     /// One-shot overlay entries that were looked up.
     pub(super) consumed: Vec<bool>,
     /// INIT flags agreed on; 0 before INIT.
@@ -211,6 +217,7 @@ impl FileServer {
             pins: HashMap::new(),
             handles: Handles::new(share.limits.handles),
             media: Media::default(),
+            dax: None,
             consumed: vec![false; share.overlay.len()],
             flags: 0,
             output: Vec::new(),
@@ -258,9 +265,11 @@ impl FileServer {
             Request::Readdir { args, plus } => self.readdir(node, &args, plus),
             Request::Lseek { fh, offset, whence } => self.lseek(node, fh, offset, whence),
             Request::Destroy => {
-                *self = FileServer::new(Arc::clone(&self.share));
+                self.start_anew();
                 Ok(Reply::Empty)
             }
+            Request::SetupMapping(ref args) => self.setup_mapping(node, args),
+            Request::RemoveMapping { items } => self.remove_mappings(mapping_items(items)),
             Request::Unsupported => Err(Errno::NOSYS),
             _ => self.modify(header, request, bulk),
         }
@@ -322,10 +331,11 @@ impl FileServer {
             return Err(Errno::PROTO);
         }
         // A guest that mounts again starts anew.
-        *self = FileServer::new(Arc::clone(&self.share));
+        self.start_anew();
         let idmap = if self.share.semantics == Semantics::Complete { flag::ALLOW_IDMAP } else { 0 };
         // INIT_EXT also says that the session has begun.
-        self.flags = offered & (flag::WANTED | idmap) | flag::INIT_EXT;
+        let dax = if self.dax.is_some() { flag::MAP_ALIGNMENT } else { 0 };
+        self.flags = offered & (flag::WANTED | idmap | dax) | flag::INIT_EXT;
         let told = offered & self.flags;
         out.flags = told as u32;
         out.flags2 = (told >> 32) as u32;
@@ -335,7 +345,20 @@ impl FileServer {
         out.max_write = MAX_DATA as u32;
         out.max_pages = (MAX_DATA / 4096) as u16;
         out.time_gran = 1;
+        if told & flag::MAP_ALIGNMENT != 0 {
+            out.map_alignment = dax::MAP_ALIGNMENT;
+        }
         Ok(out)
+    }
+
+    /// Forgets the session; the window is empty then.
+    fn start_anew(&mut self) {
+        let mut dax = self.dax.take();
+        if let Some(dax) = &mut dax {
+            dax.clear();
+        }
+        *self = FileServer::new(Arc::clone(&self.share));
+        self.dax = dax;
     }
 
     fn forget(&mut self, node: u64, lookups: u64) {

@@ -8,7 +8,7 @@ use fuse_backend_rs::abi::fuse_abi::{
     AttrOut, CreateIn, EntryOut, FallocateIn, InHeader, InitOut, IoctlIn, Kstatfs, Opcode, OpenOut, ReadIn,
     ReleaseIn, SetattrIn, WriteIn,
 };
-use purlin_vmm_core::memory::{ByteValued, SharedRam};
+use purlin_vmm_core::memory::{ByteValued, SharedRam, Window};
 
 use crate::testing::{Buf, DriverRing, RecordingInterrupt, guest_ram};
 use crate::virtio::fs::{Fs, FsConfig, Source};
@@ -44,12 +44,17 @@ impl Client {
 
     /// An active device.
     pub fn start(config: FsConfig) -> Self {
+        Self::start_with(config, None)
+    }
+
+    /// An active device, with a window.
+    pub fn start_with(config: FsConfig, shm: Option<Window>) -> Self {
         let mut device = Fs::new(config).expect("device");
         let ram = guest_ram(RAM);
         let requests = DriverRing::new(&ram, 0, HIPRIO, 1024);
         let hiprio = DriverRing::new(&ram, HIPRIO, RAM as u64 - HIPRIO, 1024);
         let interrupt = Arc::new(RecordingInterrupt::new());
-        let context = context(&ram, &hiprio, &requests, &interrupt);
+        let context = ActivateContext { shm, ..context(&ram, &hiprio, &requests, &interrupt) };
         device.activate(context).expect("activate");
         Client { device, ram, hiprio, requests, interrupt, ids: (0, 0), unique: 0 }
     }

@@ -12,3 +12,4 @@ mod posix;
 mod special;
 mod tree;
 mod waiting;
+mod window;
