@@ -5,11 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure is a failed test")]
 mod balloon;
-mod dax;
 mod exits;
 mod init;
 mod lifecycle;
-mod posix;
 mod refused;
 mod stock;
 mod streams;

@@ -66,6 +66,8 @@
 mod buffers;
 mod config;
 mod device;
+#[cfg(any(test, feature = "test-utils"))]
+pub mod direct;
 mod exchange;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod fuzz;

@@ -1,21 +1,18 @@
-//! The body of a fuzz target: a guest that sends anything.
+//! The body of a fuzz target: a guest that sends anything, and one that sends sense and compares.
+
+mod model;
+mod tree;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use fuse_backend_rs::abi::fuse_abi::{InHeader, Opcode};
-use purlin_snapshot::{Reader, Writer};
-use purlin_vmm_core::memory::{ByteValued, SharedRam};
-use virtio_queue::QueueOwnedT;
+use purlin_vmm_core::memory::ByteValued;
 
 use super::config::{FsConfig, Source};
-use super::exchange::{Outcome, Scratch, exchange};
+use super::direct::Direct;
 use super::overlay::{OverlayEntry, OverlayKind};
-use super::server::{FileServer, Share};
-use super::state::{load_session, save_session};
-use crate::testing::{Buf, DriverRing, guest_ram};
+use crate::testing::Buf;
 
-const RAM: usize = 1 << 20;
 /// Most requests per input, so that an input takes bounded time.
 const MAX_REQUESTS: usize = 64;
 /// Names that requests use; more would only make hits rarer.
@@ -42,7 +39,8 @@ impl Drop for Scene {
     }
 }
 
-/// Serves the requests `data` describes against a fresh directory (or, for an odd first byte, a share of
+/// With the highest bit of the first byte: runs operations and compares the share with a model of it, see
+/// `model.rs`. Otherwise serves the requests `data` describes against a fresh directory (or, for an odd first byte, a share of
 /// overlay entries only), each through a ring; now and then the session is saved and loaded again.
 ///
 /// A request is six bytes (opcode, node, handle, name, room for the reply, length of the rest) and the rest,
@@ -55,6 +53,10 @@ impl Drop for Scene {
 pub fn fs_request(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else { return };
     let Ok(scene) = Scene::new() else { return };
+    if first & 0x80 != 0 {
+        let empty = scene.0.join("dir");
+        return model::compare(&empty, rest);
+    }
     let source = if first & 1 == 0 { Source::Path(scene.0.clone()) } else { Source::Virtual };
     let mut config = FsConfig::new("fuzz", source);
     config.read_only = first & 2 != 0;
@@ -63,85 +65,24 @@ pub fn fs_request(data: &[u8]) {
     config.limits.cached_descriptors = 2;
     let kind = OverlayKind::File { data: b"init".into(), one_shot: true };
     config.overlay.push(OverlayEntry { path: "init.krun".into(), mode: 0o755, kind });
-    let Ok(share) = Share::new(config) else { return };
-    run(share, rest);
+    let Ok(guest) = Direct::new(config) else { return };
+    run(guest, rest);
 }
 
-fn run(share: Arc<Share>, mut rest: &[u8]) {
-    let ram = guest_ram(RAM);
-    let mut ring = DriverRing::new(&ram, 0, RAM as u64, 64);
-    let mut queue = ring.device_queue(1, true).queue;
-    let mut scratch = Scratch::default();
-    let mut server = FileServer::new(share);
-    let mut send = |server: &mut FileServer, bufs: &[Buf<'_>], room: u32| {
-        ring.submit(bufs);
-        let written = serve_one(server, &mut scratch, &ram, &mut queue);
-        assert!(written <= room, "{written} bytes written, {room} given");
-        ring.used();
-    };
-    send(&mut server, &[Buf::Read(&init_message()), Buf::Write(80)], 80);
+fn run(mut guest: Direct, mut rest: &[u8]) {
     for _ in 0..MAX_REQUESTS {
         let Some((&[opcode, node, handle, name, room, len], tail)) = rest.split_first_chunk() else { return };
         let (args, tail) = tail.split_at(usize::from(len).min(tail.len()));
         rest = tail;
         if opcode == 254 {
-            server = reload(server);
+            guest.reload();
             continue;
         }
         let message = message(opcode, node, handle, name, args);
         let room = u32::from(room) * 16;
-        send(&mut server, &[Buf::Read(&message), Buf::Write(room)], room);
+        let (written, _) = guest.send(&[Buf::Read(&message), Buf::Write(room)]);
+        assert!(written <= room, "{written} bytes written, {room} given");
     }
-}
-
-fn serve_one(
-    server: &mut FileServer,
-    scratch: &mut Scratch,
-    ram: &SharedRam,
-    queue: &mut virtio_queue::Queue,
-) -> u32 {
-    use virtio_queue::QueueT;
-    let Ok(Some(chain)) = queue.iter(&**ram).map(|mut chains| chains.next()) else { return 0 };
-    let head = chain.head_index();
-    let written = match exchange(server, scratch, ram, chain) {
-        Outcome::Written(written) => written,
-        Outcome::Later(task) => task.run(),
-    };
-    let _ = queue.add_used(&**ram, head, written);
-    written
-}
-
-/// Saves and loads; both must give the same. A session that cannot be saved goes on as it is.
-fn reload(server: FileServer) -> FileServer {
-    let mut first = Writer::new();
-    if save_session(&mut first, &server).is_err() {
-        return server;
-    }
-    let first = first.into_bytes();
-    let share = Arc::clone(&server.share);
-    drop(server);
-    let mut reader = Reader::new(&first);
-    let loaded = match load_session(&mut reader, &share, None) {
-        Ok(loaded) if reader.finish().is_ok() => loaded,
-        other => fail(&format!("a saved session does not load: {:?}", other.err())),
-    };
-    let mut second = Writer::new();
-    if save_session(&mut second, &loaded).is_err() || second.into_bytes() != first {
-        fail("a loaded session is another one");
-    }
-    loaded
-}
-
-#[expect(clippy::panic, reason = "a failure is a finding")]
-fn fail(what: &str) -> ! {
-    panic!("{what}")
-}
-
-fn init_message() -> Vec<u8> {
-    let mut body: Vec<u8> =
-        [7u32, 38, 1 << 17, u32::MAX, u32::MAX].iter().flat_map(|w| w.to_le_bytes()).collect();
-    body.resize(64, 0);
-    with_header(Opcode::Init as u32, 0, &body)
 }
 
 fn with_header(opcode: u32, nodeid: u64, body: &[u8]) -> Vec<u8> {
@@ -211,6 +152,14 @@ mod tests {
         .concat();
         for kind in 0..4 {
             fs_request(&[&[kind][..], &session].concat());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+        #[test]
+        fn sense(ops in proptest::collection::vec(any::<[u8; 8]>(), 0..120)) {
+            fs_request(&[&[0x80][..], &ops.concat()].concat());
         }
     }
 
