@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 pub mod alloc;
+mod alloc_error;
 pub mod layout;
 pub mod overlay;
 mod ram;

@@ -6,6 +6,21 @@
 //!
 //! A file under RAM must keep its size, or an access would be a SIGBUS; whoever may change it is kept away by a
 //! lock, which an [`OverlaySource`] holds. It is therefore kept until the RAM is unmapped.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use purlin_vmm_core::memory::overlay::OverlaySource;
+//! use purlin_vmm_core::memory::{Bytes, GuestAddress, GuestRam};
+//!
+//! let file = tempfile::tempfile()?;
+//! std::io::Write::write_all(&mut &file, &[7; 4096])?;
+//! let ram = GuestRam::from_ranges(&[(GuestAddress(0), 1 << 20)])?;
+//! let source: Arc<dyn OverlaySource> = Arc::new(file);
+//! ram.overlay(GuestAddress(0x1000), 4096, &source)?;
+//! assert_eq!(ram.read_obj::<u8>(GuestAddress(0x1000))?, 7);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fmt;
 use std::fs::File;

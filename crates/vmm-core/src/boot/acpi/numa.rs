@@ -1,6 +1,18 @@
 //! What a guest is told of its NUMA nodes: SRAT, SLIT and HMAT (ACPI 6.5 §5.2.16, §5.2.17, §5.2.27).
 //!
 //! Proximity domain *n* is node *n*. HMAT is there for more than one node only.
+//!
+//! ```
+//! use purlin_vmm_core::boot::acpi::{AcpiMachine, AcpiTables, numa};
+//! use purlin_vmm_core::memory::MemoryLayout;
+//! use purlin_vmm_core::numa::{Node, Topology};
+//!
+//! let topology = Topology::new(vec![Node::new(64 << 20).cpus([0]), Node::new(64 << 20).cpus([1])])?;
+//! let extra = numa::tables(&topology, &MemoryLayout::new(128 << 20)?);
+//! let tables = AcpiTables::build(&AcpiMachine { cpus: 2, extra, ..AcpiMachine::default() })?;
+//! assert!(tables.tables().iter().any(|(_, table)| table.signature() == b"SRAT"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use super::Table;
 use crate::memory::MemoryLayout;

@@ -26,6 +26,7 @@
 //! use purlin_vmm_core::boot::initramfs::shell::InitramfsBuilder;
 //!
 //! let archive = InitramfsBuilder::new()
+//!     .cache(None) // or, by default, in shared memory
 //!     .directory("/proc", 0o755)
 //!     .content("/etc/hostname", 0o644, &b"guest\n"[..])
 //!     .per_run("/etc/run", 0o644, &b"1\n"[..])

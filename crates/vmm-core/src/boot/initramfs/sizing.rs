@@ -3,6 +3,15 @@
 //! While Linux unpacks an archive, its packed form, its unpacked form and the kernel are in RAM together. The unpacked
 //! form lies in a tmpfs that may take a share of all RAM only, so RAM must be the larger by the inverse of it. One part in 64
 //! goes to the kernel's records of its pages, and what runs needs some, too.
+//!
+//! ```
+//! use purlin_vmm_core::boot::initramfs::sizing::{Footprint, RootShare};
+//!
+//! let mib = 1 << 20;
+//! let footprint = Footprint { unpacked: 200 * mib, packed: 50 * mib, kernel: 30 * mib, share: RootShare::Half };
+//! assert_eq!(footprint.required_mib(), 744);
+//! assert!(footprint.check(512).is_err());
+//! ```
 
 use std::fmt;
 
