@@ -16,6 +16,31 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! An owner can look at a machine in any state, and hear of its boot and of its end:
+//!
+//! ```no_run
+//! use purlin::devices::fs::Fs;
+//! use purlin::{Root, Share, VmConfig};
+//!
+//! let vm = VmConfig::new()
+//!     .root(Root::dir("rootfs"))
+//!     .share(Share::new("work", "/srv/work").mount_at("/work"))
+//!     .on_boot(|| println!("its init speaks"))
+//!     .on_exit(|exit| println!("{}", exit.reason))
+//!     .build()?;
+//! for region in vm.memory()?.regions() {
+//!     println!("{:#x} is at {:#x}: {} bytes", region.guest_address, region.host_address, region.len);
+//! }
+//! let tag = vm.device::<Fs>("work").and_then(|share| share.with(|fs| fs.tag().to_owned()));
+//! assert_eq!(tag.as_deref(), Some("work"));
+//! vm.start()?.send_ctrl_alt_del()?;
+//! vm.wait()?;
+//! for device in vm.stats()?.devices {
+//!     println!("{} {}: {} bytes to the guest", device.device.address, device.device.id, device.bytes.to_guest);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Several machines run in one process; there is no global state. Nothing here ends the process: a machine
 //! ends with a [`VmExit`]. The same crate builds `libkrun.so.1`, whose C functions
 //! are a thin layer over this interface.

@@ -95,8 +95,8 @@ impl Options {
             network,
             mounts,
             ca: ca(env, &mut warnings),
-            config: match path(env.get(ENV_CONFIG).map(CString::from), ENV_CONFIG, &mut warnings) {
-                Some(path) => ConfigPath { path, asked: true },
+            config: match env.get(ENV_CONFIG).filter(|path| !path.is_empty()) {
+                Some(path) => ConfigPath { path: path.into(), asked: true },
                 None => ConfigPath { path: DEFAULT_CONFIG.into(), asked: false },
             },
         };
@@ -268,11 +268,15 @@ mod tests {
             variable("AGX_VIRTIOFS_MOUNTS", "d:relative", "the path is not absolute"),
             variable("PURLIN_DISK_MOUNTS", "/dev/vdb:/data", "not device:type:path[:ro]"),
             variable("AGX_MITM_CA_PATH", "relative", "the path is not absolute"),
-            variable("KRUN_CONFIG", "here.json", "the path is not absolute"),
         ];
         assert_eq!(warnings, expected);
         assert_eq!(options.mounts.len(), 1);
-        assert_eq!((options.ca, options.config.asked), (CaInstall::default(), false));
+        assert_eq!(options.ca, CaInstall::default());
+        assert_eq!(
+            options.config,
+            ConfigPath { path: c"here.json".to_owned(), asked: true },
+            "beside the root"
+        );
         let (options, _, _) = take(&["PURLIN_STATIC_IP=x", "KRUN_DHCP=1"]);
         assert_eq!(options.network, Network::Dhcp, "a server is asked if the words make no sense");
     }

@@ -86,7 +86,6 @@ fn malformed_words_are_named_and_the_boot_goes_on() {
         ("AGX_VIRTIOFS_MOUNTS", "tag:relative"),
         ("PURLIN_DISK_MOUNTS", "/dev/vdb"),
         ("PURLIN_CA_PATH", "relative"),
-        ("KRUN_CONFIG", "relative"),
         ("KRUN_RLIMITS", "x"),
     ] {
         machine = machine.env(name, value);
@@ -100,7 +99,6 @@ fn malformed_words_are_named_and_the_boot_goes_on() {
         purlin-init: AGX_VIRTIOFS_MOUNTS: the path is not absolute, skipped: tag:relative\n\
         purlin-init: PURLIN_DISK_MOUNTS: not device:type:path[:ro], skipped: /dev/vdb\n\
         purlin-init: PURLIN_CA_PATH: the path is not absolute, skipped: relative\n\
-        purlin-init: KRUN_CONFIG: the path is not absolute, skipped: relative\n\
         purlin-init: not a resource limit, skipped: x\n";
     assert_eq!(outcome.stderr, expected);
 }

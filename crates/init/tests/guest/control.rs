@@ -101,3 +101,20 @@ fn a_host_that_goes_away_changes_nothing() {
     let ticks: u32 = fields[13].parse::<u32>().unwrap() + fields[14].parse::<u32>().unwrap();
     assert!(ticks < 10, "{stat}");
 }
+
+#[test]
+fn talk_does_not_use_up_memory() {
+    let script = "echo > /ready; until test -e /stop; do sleep 0.05; done; grep VmData /proc/1/status";
+    let Some(machine) = Machine::shell(script) else { return };
+    let mut running = started(&machine);
+    for round in 0..200 {
+        let talk: Vec<u8> = (0..200).flat_map(|token| Request::Ping { token }.encode()).collect();
+        running.send_bytes(&talk);
+        running.send(Request::Ping { token: 1000 + round });
+        while running.event() != Some(Event::Pong { token: 1000 + round }) {}
+    }
+    machine.put("stop", b"", 0o600);
+    let outcome = running.wait();
+    let kib: u32 = outcome.output().split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kib < 600, "{}", outcome.stdout);
+}
