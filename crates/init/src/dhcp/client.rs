@@ -81,6 +81,9 @@ pub struct Client {
     sent: u32,
     /// The exchange's start.
     since: u64,
+    /// What the last DISCOVER said of the time since then, seconds; a REQUEST repeats it, so that relays hand both to
+    /// the same servers (RFC 2131 §4.4.1).
+    secs: u16,
     /// When to do something next.
     next: Option<u64>,
     /// Scatters waits and numbers.
@@ -92,7 +95,7 @@ impl Client {
     pub fn new(mac: [u8; 6], random: u32, now: u64) -> Self {
         let identity = Identity { xid: random, mac };
         let random = random | 1;
-        Self { identity, state: State::Selecting, sent: 0, since: now, next: Some(now), random }
+        Self { identity, state: State::Selecting, sent: 0, since: now, secs: 0, next: Some(now), random }
     }
 
     /// The lease in use.
@@ -119,7 +122,7 @@ impl Client {
                 Some(self.ask(now, Message::Select { address, server }))
             }
             State::Requesting { .. } => {
-                self.start_over(now);
+                self.start_over(now, 0);
                 Some(self.ask(now, Message::Discover))
             }
             State::Bound(lease) => self.extend(now, lease),
@@ -143,11 +146,10 @@ impl Client {
                 is_it.then(|| Order::Use(self.bind(now, &reply, from)))
             }
             (State::Requesting { server, .. }, Kind::Nak) => {
-                let is_it = reply.server.is_none_or(|other| other == server);
-                is_it.then(|| {
-                    self.start_over(now);
-                    self.ask(now, Message::Discover)
-                })
+                if reply.server.is_none_or(|other| other == server) {
+                    self.start_over(now, FIRST_WAIT);
+                }
+                None
             }
             (State::Bound(lease), kind) if self.sent > 0 => match kind {
                 Kind::Ack => {
@@ -155,7 +157,7 @@ impl Client {
                     (new.settings != lease.settings).then_some(Order::Use(new))
                 }
                 Kind::Nak => {
-                    self.start_over(now);
+                    self.start_over(now, FIRST_WAIT);
                     Some(Order::Drop(lease))
                 }
                 Kind::Offer => None,
@@ -164,10 +166,11 @@ impl Client {
         }
     }
 
-    fn start_over(&mut self, now: u64) {
+    /// A new exchange, after a pause: a server that refuses at once must not keep the client busy.
+    fn start_over(&mut self, now: u64, pause: u64) {
         self.identity.xid = self.random();
         self.state = State::Selecting;
-        (self.sent, self.since, self.next) = (0, now, Some(now));
+        (self.sent, self.since, self.next) = (0, now, Some(now.saturating_add(pause)));
     }
 
     fn ask(&mut self, now: u64, message: Message) -> Order {
@@ -178,16 +181,18 @@ impl Client {
         self.packet(now, Destination::Broadcast, message)
     }
 
-    fn packet(&self, now: u64, to: Destination, message: Message) -> Order {
-        let secs = u16::try_from(now.saturating_sub(self.since) / 1000).unwrap_or(u16::MAX);
-        Order::Send(to, build(self.identity, secs, message))
+    fn packet(&mut self, now: u64, to: Destination, message: Message) -> Order {
+        if !matches!(message, Message::Select { .. }) {
+            self.secs = u16::try_from(now.saturating_sub(self.since) / 1000).unwrap_or(u16::MAX);
+        }
+        Order::Send(to, build(self.identity, self.secs, message))
     }
 
     /// Something is due in a lease's life.
     fn extend(&mut self, now: u64, lease: Lease) -> Option<Order> {
         let Times { renew, rebind, end } = lease.times?;
         if now >= end {
-            self.start_over(now);
+            self.start_over(now, 0);
             return Some(Order::Drop(lease));
         }
         if self.sent == 0 {

@@ -180,6 +180,19 @@ fn an_offer_without_a_server_is_of_its_sender() {
 }
 
 #[test]
+fn a_request_tells_the_time_that_its_discover_told() {
+    let mut client = client();
+    client.tick(1000);
+    let secs = |order| match order {
+        Some(Order::Send(_, packet)) => u16::from_be_bytes([packet[8], packet[9]]),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(secs(client.tick(8200)), 7);
+    assert_eq!(secs(client.receive(9500, &full(2, XID), SERVER)), 7);
+    assert_eq!(secs(client.tick(client.deadline().unwrap())), 7);
+}
+
+#[test]
 fn an_ack_at_once_is_taken() {
     let mut client = client();
     client.tick(1000);
@@ -238,7 +251,9 @@ fn a_refusal_starts_over_if_it_is_of_the_right_server() {
     client.receive(1000, &full(2, XID), SERVER);
     let nak = |server: &'static [u8]| answer(XID, [0; 4], &[(option::KIND, &[6]), (option::SERVER, server)]);
     assert_eq!(client.receive(1000, &nak(&[10, 0, 2, 8]), SERVER), None);
-    assert_eq!(sent(client.receive(1000, &nak(&SERVER), SERVER)).1, 1);
+    assert_eq!(client.receive(1000, &nak(&SERVER), SERVER), None);
+    assert_eq!((client.deadline(), client.tick(1099)), (Some(1100), None), "not at once");
+    assert_eq!(sent(client.tick(1100)).1, 1);
 }
 
 #[test]
