@@ -9,6 +9,9 @@
  *     -v TAG=DIR     a shared directory, without a DAX window
  *     -p HOST:GUEST  a TCP port of the guest on the host
  *     -s PORT=PATH   a vsock port, on which the guest reaches the host's unix socket
+ *     -k KERNEL      a kernel in a file, with a serial line to stdout; then there is neither ROOT nor PROGRAM
+ *     -i INITRAMFS   its initial RAM disk
+ *     -w WORDS       its command line
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -57,13 +60,33 @@ static char *split(char *pair)
     return equals + 1;
 }
 
+/* Boots a kernel in a file. */
+static int boot(const char *kernel, const char *initramfs, const char *words, int cpus, const char *mib)
+{
+    int32_t (*create_ctx)(void) = symbol("krun_create_ctx");
+    int32_t (*set_vm_config)(uint32_t, uint8_t, uint32_t) = symbol("krun_set_vm_config");
+    int32_t (*set_kernel)(uint32_t, const char *, uint32_t, const char *, const char *) = symbol("krun_set_kernel");
+    int32_t (*no_console)(uint32_t) = symbol("krun_disable_implicit_console");
+    int32_t (*add_serial)(uint32_t, int, int) = symbol("krun_add_serial_console_default");
+    int32_t (*start_enter)(uint32_t) = symbol("krun_start_enter");
+
+    uint32_t ctx = check("krun_create_ctx", create_ctx());
+    check("krun_set_vm_config", set_vm_config(ctx, (uint8_t)cpus, (uint32_t)strtoul(mib, NULL, 10)));
+    check("krun_set_kernel", set_kernel(ctx, kernel, 1, initramfs, words));
+    check("krun_disable_implicit_console", no_console(ctx));
+    check("krun_add_serial_console_default", add_serial(ctx, -1, 1));
+    check("krun_start_enter", start_enter(ctx));
+    return 125; /* krun_start_enter does not return on success */
+}
+
 int main(int argc, char **argv)
 {
+    const char *kernel = NULL, *initramfs = NULL, *words = NULL;
     const char *environment[MAX + 1] = { "PATH=/bin:/sbin" }, *ports[MAX + 1] = { NULL };
     char *shares[MAX], *sockets[MAX];
     int cpus = 1, environment_len = 1, ports_len = 0, shares_len = 0, sockets_len = 0, option;
 
-    while ((option = getopt(argc, argv, "+c:e:v:p:s:")) != -1) {
+    while ((option = getopt(argc, argv, "+c:e:v:p:s:k:i:w:")) != -1) {
         if (environment_len == MAX || ports_len == MAX || shares_len == MAX || sockets_len == MAX)
             return usage();
         switch (option) {
@@ -72,17 +95,22 @@ int main(int argc, char **argv)
         case 'v': shares[shares_len++] = optarg; break;
         case 'p': ports[ports_len++] = optarg; break;
         case 's': sockets[sockets_len++] = optarg; break;
+        case 'k': kernel = optarg; break;
+        case 'i': initramfs = optarg; break;
+        case 'w': words = optarg; break;
         default: return usage();
         }
     }
     argv += optind;
-    if (argc - optind < 4)
+    if (argc - optind < (kernel ? 2 : 4))
         return usage();
     library = dlopen(argv[0], RTLD_NOW);
     if (!library) {
         fprintf(stderr, "client: %s\n", dlerror());
         return 125;
     }
+    if (kernel)
+        return boot(kernel, initramfs, words, cpus, argv[1]);
     int32_t (*create_ctx)(void) = symbol("krun_create_ctx");
     int32_t (*set_vm_config)(uint32_t, uint8_t, uint32_t) = symbol("krun_set_vm_config");
     int32_t (*set_root)(uint32_t, const char *) = symbol("krun_set_root");

@@ -11,6 +11,7 @@ mod run;
 mod sample;
 mod staging;
 mod stats;
+mod stock;
 mod table;
 mod tsi;
 
@@ -33,9 +34,11 @@ the ratios repeat on any machine. Prints the medians; the ratio is to libkrun, o
                     outside guest RAM; 1 vCPU, 256 MiB
              fs     64 MiB read from a share and 64 MiB written, 400 files created and 400 looked at
              tsi    TCP over TSI: 64 MiB each way, 100 short connections, 1,000 one-byte round trips
+  stock      a stock kernel from its package until its init runs, beside QEMU's microvm machine
   -n ROUNDS  counted rounds, after one that fills caches (5)
   LIBRARY    ours      this workspace's release build (cargo xtask dist)
              libkrun   libkrun 1.19.7 with blk and net, built in the cache from crates.io
+             qemu      this machine's QEMU, in `stock` alone and its default
              a path    any shared library with the same C API
              Default: ours libkrun. `ours ours` shows the noise.
 ";
@@ -64,7 +67,7 @@ struct Tool {
     source: &'static str,
 }
 
-const BENCHES: &[Bench] = &[boot::BENCH, fs::BENCH, tsi::BENCH];
+const BENCHES: &[Bench] = &[boot::BENCH, fs::BENCH, tsi::BENCH, stock::BENCH];
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -98,7 +101,8 @@ fn parse(mut args: Args) -> Result<(&'static Bench, Options)> {
     let bench = BENCHES.iter().find(|bench| bench.name == name);
     let bench = bench.with_context(|| format!("no bench is called {name}; --help lists them"))?;
     if words.is_empty() {
-        words = vec!["ours".into(), "libkrun".into()];
+        let beside = if bench.name == stock::BENCH.name { "qemu" } else { "libkrun" };
+        words = vec!["ours".into(), beside.into()];
     }
     Ok((bench, Options { rounds, libraries: words }))
 }

@@ -9,7 +9,7 @@ use crate::proc::{say, shell_quote};
 use crate::{rig, setup};
 
 use super::sample::{self, Sample};
-use super::{Bench, Options, staging};
+use super::{Bench, Options, staging, stock};
 
 const COMMON: &str = include_str!("../../bench/common.sh");
 
@@ -19,6 +19,9 @@ pub fn run(bench: &Bench, options: &Options) -> Result<(Vec<String>, Vec<Sample>
     let machine = setup::machine(&cache)?;
     let guest = setup::guest(&cache)?;
     let staging = staging::prepare(&cache, &guest, &options.libraries, bench.tools)?;
+    if bench.name == stock::BENCH.name {
+        stock::stage(&staging.dir, &guest)?;
+    }
 
     let out = tempfile::tempdir()?;
     let libraries = u32::try_from(staging.names.len())?;

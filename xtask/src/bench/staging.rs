@@ -65,6 +65,7 @@ fn locate(cache: &Cache, library: &str) -> Result<PathBuf> {
     match library {
         "ours" => dist::build_library(),
         "libkrun" => peer::libkrun(cache),
+        "qemu" => proc::find("qemu-system-x86_64").context("there is no qemu-system-x86_64"),
         path => {
             let file = Path::new(path);
             if !file.is_file() {
@@ -133,7 +134,8 @@ fn compile(dir: &Path, name: &str, source: &str, options: &[&str]) -> Result<()>
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Copies a file.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     Ok(())
 }

@@ -23,13 +23,14 @@ const PACKAGE: &str = "linux-image-cloud-amd64";
 const DEPENDENCY: &str = "linux-image-6.";
 
 /// What the guest loads, in load order.
-const MODULES: [&str; 8] = [
+const MODULES: [&str; 9] = [
     "drivers/virtio/virtio_ring",
     "drivers/virtio/virtio",
     "drivers/virtio/virtio_mmio",
     "drivers/char/virtio_console",
     "fs/fuse/fuse",
     "fs/fuse/virtiofs",
+    "drivers/input/evdev",
     "drivers/acpi/button",
     "drivers/block/virtio_blk",
 ];

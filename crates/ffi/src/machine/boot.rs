@@ -7,6 +7,7 @@ use purlin_vmm_core::arch::x86_64::{lapic, msrs, pvh as pvh_regs, regs};
 use purlin_vmm_core::boot::acpi::AcpiTables;
 use purlin_vmm_core::boot::kernel::{self, BootMethod, Entry, KernelFacts, LoadedKernel};
 use purlin_vmm_core::boot::pvh::StartInfo;
+use purlin_vmm_core::boot::reset_vector;
 use purlin_vmm_core::boot::zero_page;
 use purlin_vmm_core::boot::{cmdline, mptable::MpTable, smbios};
 use purlin_vmm_core::bundle::{Bundle, BundleSource};
@@ -84,6 +85,7 @@ pub(super) fn write_tables(
     let Loaded { kernel, disk } = loaded;
     cmdline::write_to(ram, line)?;
     MpTable::new(vcpus)?.write_to(ram)?;
+    reset_vector::write_to(ram)?;
     acpi.map(|tables| tables.write_to(ram)).transpose()?;
     let rsdp = acpi.map(|_| RSDP);
     match kernel.entry {

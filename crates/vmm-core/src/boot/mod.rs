@@ -9,6 +9,7 @@ pub mod initramfs;
 pub mod kernel;
 pub mod mptable;
 pub mod pvh;
+pub mod reset_vector;
 pub mod smbios;
 pub mod zero_page;
 

@@ -7,11 +7,11 @@ use thiserror::Error;
 
 use super::{BootError, write};
 use crate::memory::GuestRam;
-use crate::memory::layout::{HIGH_MEMORY, SMBIOS};
+use crate::memory::layout::{RESET_VECTOR, SMBIOS};
 
 const ENTRY_LEN: usize = 24;
 /// Most bytes of entry point and structures.
-const LIMIT: usize = (HIGH_MEMORY - SMBIOS) as usize;
+const LIMIT: usize = (RESET_VECTOR - SMBIOS) as usize;
 /// One byte counts them.
 const MAX_STRINGS: usize = 255;
 

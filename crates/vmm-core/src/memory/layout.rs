@@ -65,6 +65,8 @@ pub const RSDP: u64 = 0xe_0000;
 pub const BIOS_ROM: u64 = 0xf_0000;
 /// SMBIOS table, behind the longest MP table, in the area where its entry point is searched for (DSP0134 §5.2.2).
 pub const SMBIOS: u64 = 0xf_8000;
+/// Where a processor begins in real mode, and a kernel that restarts by BIOS.
+pub const RESET_VECTOR: u64 = 0xf_fff0;
 /// Start of memory above 1 MiB.
 pub const HIGH_MEMORY: u64 = 0x10_0000;
 
