@@ -127,10 +127,16 @@ pub(super) fn make_vcpus(vm: &KvmVm, config: &VmConfig, entry: Entry) -> Result<
     }
     let supported = vm.supported_cpuid()?;
     config.cpu_template.check(&supported).map_err(ConfigError::from)?;
-    let tsc_deadline = vm.has_tsc_deadline_timer();
+    let shape = CpuidConfig {
+        vcpu: 0,
+        count: config.vcpus,
+        nested: config.nested,
+        tsc_deadline: vm.has_tsc_deadline_timer(),
+        shared_cache: config.numa.as_ref().is_none_or(|topology| topology.nodes().len() == 1),
+    };
     (0..config.vcpus)
         .map(|index| {
-            let shape = CpuidConfig { vcpu: index, count: config.vcpus, nested: config.nested, tsc_deadline };
+            let shape = CpuidConfig { vcpu: index, ..shape };
             // At most 254.
             let vcpu = vm.create_vcpu(index as u8)?;
             let mut local_apic = vcpu.lapic()?;

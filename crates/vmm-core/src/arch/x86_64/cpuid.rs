@@ -44,6 +44,9 @@ pub struct CpuidConfig {
     /// Show the TSC deadline timer (`KVM_CAP_TSC_DEADLINE_TIMER` with the in-kernel local APIC); KVM does
     /// not list the bit itself.
     pub tsc_deadline: bool,
+    /// All vCPUs share the last level of caches. Not in a machine of several NUMA nodes: Linux expects processors that
+    /// share a cache in one node, and complains of others.
+    pub shared_cache: bool,
 }
 
 /// Why there is no CPUID for a vCPU.
@@ -175,9 +178,9 @@ fn package_bits(count: u32) -> u32 {
     count.next_power_of_two().trailing_zeros()
 }
 
-/// Cache sharing, in the format both vendors use: levels 1 and 2 belong to a core, the others to all.
-fn cache_sharing(e: &mut kvm_cpuid_entry2, count: u32) {
-    let sharers = if (e.eax >> 5) & 7 >= 3 { count - 1 } else { 0 };
+/// Cache sharing, in the format both vendors use: levels 1 and 2 belong to a core, the others to all if they are shared.
+fn cache_sharing(e: &mut kvm_cpuid_entry2, config: &CpuidConfig) {
+    let sharers = if config.shared_cache && (e.eax >> 5) & 7 >= 3 { config.count - 1 } else { 0 };
     e.eax = e.eax & !(0xfff << 14) | sharers << 14;
 }
 
@@ -188,7 +191,7 @@ fn has_cache(e: &kvm_cpuid_entry2) -> bool {
 fn intel(table: &mut Table, config: &CpuidConfig) {
     table.edit(CACHE_INTEL, |e| {
         if has_cache(e) {
-            cache_sharing(e, config.count);
+            cache_sharing(e, config);
             e.eax = e.eax & !(0x3f << 26) | (config.count - 1).min(0x3f) << 26;
         }
     });
@@ -214,7 +217,7 @@ fn amd(table: &mut Table, config: &CpuidConfig) {
     });
     table.edit(CACHE_AMD, |e| {
         if has_cache(e) {
-            cache_sharing(e, config.count);
+            cache_sharing(e, config);
         }
     });
     table.remove(TOPOLOGY_AMD);

@@ -60,7 +60,7 @@ fn amd_host() -> Vec<kvm_cpuid_entry2> {
 }
 
 fn config(vcpu: u32, count: u32) -> CpuidConfig {
-    CpuidConfig { vcpu, count, nested: false, tsc_deadline: true }
+    CpuidConfig { vcpu, count, nested: false, tsc_deadline: true, shared_cache: true }
 }
 
 fn find(entries: &[kvm_cpuid_entry2], function: u32, index: u32) -> Option<[u32; 4]> {
@@ -128,6 +128,18 @@ fn amd_golden() {
         assert_eq!(find(&got, function, index), expected, "{function:#x}.{index}");
     }
     assert_eq!(brand_of(&got), "AMD EPYC");
+}
+
+#[test]
+fn a_cache_of_its_own() {
+    let own = CpuidConfig { shared_cache: false, ..config(1, 4) };
+    for (host, function) in [(amd_host(), 0x8000_001d), (intel_host(), 4)] {
+        let got = for_vcpu(&host, &own).unwrap();
+        let last = find(&got, function, 3).unwrap();
+        assert_eq!(last[0] >> 14 & 0xfff, 0, "{function:#x}");
+        let shared = find(&for_vcpu(&host, &config(1, 4)).unwrap(), function, 3).unwrap();
+        assert_eq!(shared[0] >> 14 & 0xfff, 3, "{function:#x}");
+    }
 }
 
 #[test]
