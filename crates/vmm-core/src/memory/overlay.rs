@@ -32,9 +32,10 @@ use vm_memory::{GuestMemory, GuestMemoryRegion};
 
 use super::layout::PAGE_SIZE;
 use super::ram::GuestRam;
+use super::sys::MemoryThere;
 use super::{GuestAddress, RamRange};
 
-/// Why a file cannot lie under guest RAM. The RAM is as it was, and the content can be copied instead.
+/// Why a file cannot lie under guest RAM. But for the last two, the RAM is as it was.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OverlayError {
@@ -81,9 +82,25 @@ pub enum OverlayError {
         /// The length in bytes, rounded up to pages.
         need: u64,
     },
-    /// The operating system refused.
+    /// The operating system refused. What was in the RAM may be lost.
     #[error("cannot map the file")]
     Map(#[source] io::Error),
+    /// The operating system refused, and there is no memory in the range any more: the machine cannot be used.
+    #[error("there is no memory left at {addr:#x}")]
+    Lost {
+        /// First guest address.
+        addr: u64,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl OverlayError {
+    /// True if the content can be copied to the RAM instead.
+    pub fn leaves_memory(&self) -> bool {
+        !matches!(self, OverlayError::Lost { .. })
+    }
 }
 
 /// A range that passed the checks: as a part of one region.
@@ -190,9 +207,9 @@ impl GuestRam {
         self.overlays.push(range, source.clone());
         // Both fit: `place` checked the length, and the offset is inside of a mapping.
         let mapped = region.mapping().overlay(placed.offset as usize, placed.len as usize, source.file());
-        mapped.map_err(|error| {
+        mapped.map_err(|(error, MemoryThere(there))| {
             self.overlays.remove(range, source);
-            OverlayError::Map(error)
+            if there { OverlayError::Map(error) } else { OverlayError::Lost { addr: addr.0, source: error } }
         })
     }
 }

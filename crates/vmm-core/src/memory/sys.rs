@@ -19,6 +19,10 @@ pub(super) struct Source {
     pub offset: i64,
 }
 
+/// Whether a part of a mapping can still be accessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MemoryThere(pub bool);
+
 /// A readable and writable mapping that is unmapped on drop.
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -175,10 +179,17 @@ impl Mapping {
 
     /// Replaces `len` bytes from `offset` on by a private, writable mapping of the start of `file`.
     ///
-    /// `offset` and `len` are multiples of the page size. On failure the old pages stay, or (if the kernel had no
-    /// memory left for its own records) none: then nothing of the range may be used any more, which no caller can
-    /// tell apart, so a machine whose overlay fails with `ENOMEM` must not be used.
-    pub fn overlay(&self, offset: usize, len: usize, file: &File) -> io::Result<()> {
+    /// `offset` and `len` are multiples of the page size. The error says whether there still is memory in the range: if
+    /// the kernel had none left for its own records, it may have removed the old pages and have put nothing there.
+    pub fn overlay(&self, offset: usize, len: usize, file: &File) -> Result<(), (io::Error, MemoryThere)> {
+        let Err(error) = self.map_file(offset, len, file) else { return Ok(()) };
+        if error.raw_os_error() != Some(libc::ENOMEM) || self.map_over(offset, len).is_ok() {
+            return Err((error, MemoryThere(true)));
+        }
+        Err((error, MemoryThere(false)))
+    }
+
+    fn map_file(&self, offset: usize, len: usize, file: &File) -> io::Result<()> {
         let page = PAGE_SIZE as usize;
         if len == 0 || !offset.is_multiple_of(page) || !len.is_multiple_of(page) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));

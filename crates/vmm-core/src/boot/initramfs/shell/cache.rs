@@ -231,7 +231,7 @@ impl BaseCache {
     }
 
     /// Removes bases, those not used for longest first, until all that are left have `bytes` or less together. Those
-    /// in use stay. Best effort.
+    /// in use stay; what writers left that ended in the middle counts as a base. Best effort.
     pub fn trim(&self, bytes: u64) {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         let prefix = prefix();
@@ -239,7 +239,7 @@ impl BaseCache {
             .flatten()
             .filter(|entry| {
                 let name = entry.file_name();
-                name.to_str().is_some_and(|name| name.starts_with(&prefix) && !name.ends_with(STAGING))
+                name.to_str().is_some_and(|name| name.starts_with(&prefix))
             })
             .filter_map(|entry| {
                 let metadata = entry.metadata().ok().filter(is_ours)?;

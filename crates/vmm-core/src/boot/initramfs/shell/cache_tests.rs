@@ -160,8 +160,11 @@ fn room_is_made_from_what_is_not_used() {
     drop(published(&cache, &keys[3]));
     assert_eq!(there(), [true, false, false, true]);
     drop(in_use);
+    let left = cache.dir.join(format!("{}left{STAGING}", prefix()));
+    fs::write(&left, b"half a base").unwrap();
     cache.trim(0);
     assert_eq!(there(), [false; 4]);
+    assert!(!left.exists());
     let large = cache.publish(&keys[0], Compression::None, &vec![b'0'; 20_001], 1);
     assert!(matches!(large, Err(CacheError::TooLarge { bytes: 20_001, limit: 20_000 })));
 }

@@ -30,6 +30,9 @@ pub enum LoadError {
     /// The base in shared memory cannot be read.
     #[error("the base in shared memory cannot be read")]
     Read(#[source] std::io::Error),
+    /// The memory for it is gone.
+    #[error(transparent)]
+    Lost(OverlayError),
     /// The guest would not find an archive: somebody changed the base.
     #[error("guest RAM at {addr:#x} starts with {found:02x?} instead of an archive")]
     NotThere {
@@ -86,6 +89,7 @@ impl Initramfs {
             Base::Own(bytes) => (0, write(ram, addr, bytes)?),
             Base::Shared(base) => match map(ram, addr, base) {
                 Ok(()) => (base.base_len(), 0),
+                Err(NotMapped::Overlay(lost)) if !lost.leaves_memory() => return Err(LoadError::Lost(lost)),
                 Err(why) => {
                     log::debug!("the base of the initramfs is copied: {why}");
                     (0, copy(ram, addr, base)?)
