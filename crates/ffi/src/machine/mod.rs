@@ -43,7 +43,7 @@ use serial::SerialLines;
 pub(crate) use shares::ExitReport;
 pub(crate) use slots::{Slots, lock};
 
-use crate::config::{ConfigError, VmConfig};
+use crate::config::{ConfigError, Share, VmConfig};
 use crate::vm::{InitramfsStats, VmStats};
 
 /// A reader of guest output that takes nothing for this long at the end loses the rest.
@@ -188,7 +188,7 @@ impl Machine {
             power_button,
             report,
             keyboard,
-            our_init: config.has_our_init() && !has_disk,
+            our_init: config.has_our_init() && config.shares.iter().any(Share::is_root) && !has_disk,
             ram,
             phases,
             worker_cpus,

@@ -5,6 +5,7 @@
 mod boot;
 mod ends;
 mod guest;
+mod kernels;
 mod life;
 mod ram;
 mod views;
