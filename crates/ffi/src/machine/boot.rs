@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use purlin_vmm_core::arch::x86_64::cpuid::{self, CpuidConfig};
 use purlin_vmm_core::arch::x86_64::{lapic, msrs, pvh as pvh_regs, regs};
 use purlin_vmm_core::boot::acpi::AcpiTables;
+use purlin_vmm_core::boot::cmdline::{self, CmdlineError};
 use purlin_vmm_core::boot::kernel::{self, BootMethod, Entry, KernelFacts, LoadedKernel};
 use purlin_vmm_core::boot::pvh::StartInfo;
 use purlin_vmm_core::boot::reset_vector;
 use purlin_vmm_core::boot::zero_page;
-use purlin_vmm_core::boot::{cmdline, mptable::MpTable, smbios};
+use purlin_vmm_core::boot::{mptable::MpTable, smbios};
 use purlin_vmm_core::bundle::{Bundle, BundleSource};
 use purlin_vmm_core::kvm::{BootState, KvmVcpu, KvmVm};
 use purlin_vmm_core::memory::layout::RSDP;
@@ -83,6 +84,7 @@ pub(super) fn write_tables(
     acpi: Option<&AcpiTables>,
 ) -> Result<(), BuildError> {
     let Loaded { kernel, disk } = loaded;
+    check_length(line, kernel).map_err(ConfigError::from)?;
     cmdline::write_to(ram, line)?;
     MpTable::new(vcpus)?.write_to(ram)?;
     reset_vector::write_to(ram)?;
@@ -107,6 +109,15 @@ pub(super) fn write_tables(
         }
     }
     Ok(())
+}
+
+/// A longer line than the kernel reads would be cut without a word.
+fn check_length(line: &str, kernel: &LoadedKernel) -> Result<(), CmdlineError> {
+    let limit = kernel.header.as_ref().map_or(0, |header| header.cmdline_size()) as usize;
+    match limit > 0 && line.len() > limit {
+        true => Err(CmdlineError::TooLong { len: line.len(), limit }),
+        false => Ok(()),
+    }
 }
 
 /// The SMBIOS table, if there is anything to say in it.
