@@ -1,6 +1,7 @@
 //! Runs a command in a microVM whose root is a directory of the host.
 //!
-//! `purlin-run [--probe] [--root DIR] [--mem MIB] [--cpus N] [--kernel PATH] [--verbose] -- COMMAND...`
+//! `purlin-run [--probe] [--root DIR] [--mem MIB] [--cpus N] [--kernel PATH] [--cmdline WORDS] [--verbose] --
+//! COMMAND...`
 //!
 //! The command's standard streams are this program's; its exit status is the guest's (see the table at
 //! `purlin::VmExit`).
@@ -23,7 +24,8 @@ Runs COMMAND in a microVM and exits with its status.
   --mem MIB        guest memory in MiB (default: 256)
   --cpus N         number of processors (default: 1)
   --kernel PATH    a libkrunfw library (default: found by the dynamic linker)
-  --verbose        the guest kernel's messages on standard error
+  --cmdline WORDS  the kernel's own words, in place of the default ones
+  --verbose        the guest kernel's messages and, at the end, counters of the machine on standard error
   --probe          only say whether this host can run a stock kernel: 0 if so, else 3 and the reason
 ";
 
@@ -39,6 +41,7 @@ struct Options {
     mem: u64,
     cpus: u32,
     kernel: Kernel,
+    cmdline: Option<String>,
     command: Vec<OsString>,
 }
 
@@ -50,6 +53,7 @@ fn options() -> Result<Options, lexopt::Error> {
         mem: 256,
         cpus: 1,
         kernel: Kernel::Libkrunfw,
+        cmdline: None,
         command: Vec::new(),
     };
     let mut parser = lexopt::Parser::from_env();
@@ -60,6 +64,7 @@ fn options() -> Result<Options, lexopt::Error> {
             Long("root") => o.root = parser.value()?.into(),
             Long("mem") => o.mem = parser.value()?.parse()?,
             Long("cpus") => o.cpus = parser.value()?.parse()?,
+            Long("cmdline") => o.cmdline = Some(parser.value()?.string()?),
             Long("kernel") => o.kernel = Kernel::Bundle(parser.value()?.into()),
             Short('h') | Long("help") => {
                 print!("{USAGE}");
@@ -113,14 +118,21 @@ fn run(options: Options) -> Result<u8, Box<dyn std::error::Error>> {
     let exec = Exec::new(command.next().unwrap_or_default())
         .args(command)
         .env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin");
-    let vm = VmConfig::new()
+    let config = VmConfig::new()
         .vcpus(options.cpus)
         .memory_mib(options.mem)
         .kernel(options.kernel)
         .root(Root::dir(options.root))
-        .exec(exec)
-        .build()?;
+        .exec(exec);
+    let vm = match options.cmdline {
+        Some(words) => config.cmdline(words),
+        None => config,
+    };
+    let vm = vm.build()?;
     let exit = vm.start()?.wait()?;
+    if options.verbose {
+        eprintln!("{:#?}", vm.stats());
+    }
     if exit.reason != ExitReason::Exited {
         eprintln!("purlin-run: {}", exit.reason);
     }
