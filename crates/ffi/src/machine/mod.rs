@@ -156,7 +156,7 @@ impl Machine {
         let lines = std::mem::take(&mut config.serial_lines);
         let serial_lines = serial::make(lines, &vm, &mut slots, &mut buses, &mut consoles, &device_loop)?;
         let reset = hooks.guest_power.clone();
-        let keyboard = I8042::new(vm.irq_line(KEYBOARD_IRQ)?, move || reset(PowerRequest::Reset));
+        let keyboard = I8042::new(vm.irq_line(KEYBOARD_IRQ), move || reset(PowerRequest::Reset));
         let keyboard = Arc::new(Mutex::new(keyboard));
         buses.pio.insert(I8042_PORT, I8042_LEN, keyboard.clone())?;
         slots.add_legacy(keyboard.clone());

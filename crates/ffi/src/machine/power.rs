@@ -27,7 +27,7 @@ pub(super) fn make(
     buses: &mut Buses,
     on_request: Arc<dyn Fn(PowerRequest) + Send + Sync>,
 ) -> Result<PowerButton, BuildError> {
-    let device = AcpiPower::new(vm.irq_line(POWER_IRQ)?, move |request| on_request(request));
+    let device = AcpiPower::new(vm.irq_line(POWER_IRQ), move |request| on_request(request));
     let device = Arc::new(Mutex::new(device));
     buses.pio.insert(POWER_PORT, POWER_LEN, device.clone())?;
     slots.add_legacy(device.clone());

@@ -59,7 +59,7 @@ pub(super) fn make(
             let terminal = input.try_clone().map_err(&refused)?;
             consoles.hold(RawMode::enable(terminal, false).map_err(BuildError::host("terminal mode"))?);
         }
-        let line = Serial::new(input, output, vm.irq_line(irq)?, device_loop.handle()).map_err(&refused)?;
+        let line = Serial::new(input, output, vm.irq_line(irq), device_loop.handle()).map_err(&refused)?;
         buses.pio.insert(port, SERIAL_LEN, line.registers())?;
         let line = Arc::new(Mutex::new(line));
         slots.add_legacy(line.clone());

@@ -157,7 +157,7 @@ impl Slots {
         let irq = self.irqs.allocate().filter(|&irq| irq != RTC_IRQ).or_else(|| self.irqs.allocate());
         let (Some(irq), Some(base)) = (irq, mmio_slot(number)) else { return Err(too_many) };
         let shm = self.window(vm, &device)?;
-        let config = TransportConfig { memory: self.ram.clone(), irq: vm.irq_line(irq)?, shm };
+        let config = TransportConfig { memory: self.ram.clone(), irq: vm.irq_line(irq), shm };
         let transport = MmioTransport::new(device, config).map_err(BuildError::host("queue descriptor"))?;
         for (queue, event) in (0u32..).zip(transport.queue_events()) {
             vm.notify_on_write(event, base + QUEUE_NOTIFY, queue)?;

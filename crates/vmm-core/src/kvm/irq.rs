@@ -1,23 +1,35 @@
-//! Interrupt lines that go through an event descriptor into the in-kernel interrupt controller.
+//! Interrupt lines into the in-kernel interrupt controller.
 
 use std::io;
+use std::sync::Arc;
 
-use vmm_sys_util::eventfd::EventFd;
-
+use super::sys::MappedVm;
 use crate::irq::IrqLine;
 
-/// A line registered as irqfd: writing the descriptor sends one edge.
-#[derive(Debug)]
-pub struct EventFdLine(EventFd);
+/// A pin of the interrupt controller, raised and lowered at once: one edge.
+///
+/// By `KVM_IRQ_LINE` rather than by an irqfd: for a pin (other than for a message) the kernel serves an irqfd from a
+/// worker thread, so the ioctls, which inject in the caller's context, cost less than the switch to that thread, and
+/// reach the guest sooner. There is also nothing to wait for when the virtual machine is closed.
+pub struct IrqChipLine {
+    vm: Arc<MappedVm>,
+    gsi: u32,
+}
 
-impl EventFdLine {
-    pub(super) fn new(event: EventFd) -> Self {
-        EventFdLine(event)
+impl IrqChipLine {
+    pub(super) fn new(vm: Arc<MappedVm>, gsi: u32) -> Self {
+        IrqChipLine { vm, gsi }
+    }
+
+    fn set(&self, active: bool) -> io::Result<()> {
+        let done = self.vm.fd().set_irq_line(self.gsi, active);
+        done.map_err(|e| io::Error::from_raw_os_error(e.errno()))
     }
 }
 
-impl IrqLine for EventFdLine {
+impl IrqLine for IrqChipLine {
     fn trigger(&self) -> io::Result<()> {
-        self.0.write(1)
+        self.set(true)?;
+        self.set(false)
     }
 }

@@ -24,7 +24,7 @@ mod vm;
 
 pub use error::KvmError;
 pub use group::{GroupError, OnEnd, VcpuEvent, VcpuGroup};
-pub use irq::EventFdLine;
+pub use irq::IrqChipLine;
 pub use machine::VcpuCommand;
 pub use probe::{HostKvm, probe};
 pub use stats::{ExitCounters, ExitCounts};

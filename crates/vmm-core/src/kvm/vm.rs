@@ -7,10 +7,10 @@ use kvm_bindings::{
     KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_cpuid_entry2, kvm_pit_config,
 };
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::sys::MappedVm;
-use super::{EventFdLine, KvmError, KvmVcpu};
+use super::{IrqChipLine, KvmError, KvmVcpu};
 use crate::irq::IrqLine;
 use crate::memory::{SharedRam, Window};
 
@@ -131,16 +131,9 @@ impl KvmVm {
         Ok(KvmVcpu::new(index, fd, self.vm.clone()))
     }
 
-    /// An edge-triggered line to pin `gsi` of the interrupt controller.
-    ///
-    /// # Errors
-    ///
-    /// [`KvmError`].
-    pub fn irq_line(&self, gsi: u32) -> Result<Arc<dyn IrqLine>, KvmError> {
-        let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
-            .map_err(|source| KvmError::Host { what: "interrupt descriptor", source })?;
-        self.vm.fd().register_irqfd(&event, gsi).map_err(KvmError::ioctl("KVM_IRQFD"))?;
-        Ok(Arc::new(EventFdLine::new(event)))
+    /// An edge-triggered line to pin `gsi` of the interrupt controller. It keeps the virtual machine.
+    pub fn irq_line(&self, gsi: u32) -> Arc<dyn IrqLine> {
+        Arc::new(IrqChipLine::new(self.vm.clone(), gsi))
     }
 
     /// Makes a four-byte write of `value` to guest-physical `addr` signal `event` instead of leaving the
@@ -164,7 +157,6 @@ fn check_capabilities(kvm: &Kvm) -> Result<(), KvmError> {
     let needed = [
         (Cap::Irqchip, "in-kernel interrupt controller (KVM_CAP_IRQCHIP)"),
         (Cap::Ioeventfd, "ioeventfd (KVM_CAP_IOEVENTFD)"),
-        (Cap::Irqfd, "irqfd (KVM_CAP_IRQFD)"),
         (Cap::UserMemory, "user memory slots (KVM_CAP_USER_MEMORY)"),
         (Cap::SetTssAddr, "KVM_SET_TSS_ADDR"),
         (Cap::ImmediateExit, "immediate exit (KVM_CAP_IMMEDIATE_EXIT)"),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use purlin_vmm_core::bus::BusDevice;
+use purlin_vmm_core::irq::IrqLine;
 use purlin_vmm_core::kvm::{BootState, Buses, KvmVcpu, KvmVm, OnEnd, VcpuEvent, VcpuGroup};
 use purlin_vmm_core::memory::{Bytes, GuestAddress, GuestRam, SharedRam};
 
@@ -78,6 +79,7 @@ pub struct Guest {
     pub events: Receiver<VcpuEvent>,
     pub port: Arc<SharedCounter>,
     pub ram: SharedRam,
+    pub line: Arc<dyn IrqLine>,
 }
 
 /// Real-mode state at the guest's code.
@@ -109,5 +111,5 @@ pub fn machine(code: &[u8], vcpus: u8, delay: Duration) -> Guest {
     let (tx, events) = channel();
     let on_end: OnEnd = Arc::new(move |event| tx.send(event).unwrap());
     let group = VcpuGroup::new(cpus, &Arc::new(buses), &on_end).unwrap();
-    Guest { group, events, port, ram }
+    Guest { group, events, port, ram, line: vm.irq_line(5) }
 }

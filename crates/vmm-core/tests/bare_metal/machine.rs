@@ -43,6 +43,32 @@ fn guest_writes_are_seen_in_shared_ram() {
     assert_eq!(byte, 0x5a);
 }
 
+/// Through the interrupt controller of old PCs, one interrupt per edge.
+#[test]
+fn an_edge_on_a_line_interrupts_the_guest() {
+    #[rustfmt::skip]
+    let code = [
+        // Initialise the controller with vectors from 8 on, and let everything through.
+        0xb0, 0x11, 0xe6, 0x20, 0xb0, 0x08, 0xe6, 0x21, 0xb0, 0x04, 0xe6, 0x21, 0xb0, 0x01, 0xe6, 0x21,
+        0xb0, 0x00, 0xe6, 0x21,
+        // mov word [4*13],0x1026; mov word [4*13+2],0
+        0xc7, 0x06, 0x34, 0x00, 0x26, 0x10, 0xc7, 0x06, 0x36, 0x00, 0x00, 0x00,
+        // out 0x80,al; sti; hlt; jmp back
+        0xe6, 0x80, 0xfb, 0xf4, 0xeb, 0xfd,
+        // The handler: mov al,0x42; out 0x80,al; mov al,0x20; out 0x20,al; iret
+        0xb0, 0x42, 0xe6, 0x80, 0xb0, 0x20, 0xe6, 0x20, 0xcf,
+    ];
+    let mut guest = machine(&code, 1, Duration::ZERO);
+    guest.group.start().unwrap();
+    assert!(guest.port.wait_until(|c| c.written == [0]));
+    for count in 1..=3 {
+        guest.line.trigger().unwrap();
+        assert!(guest.port.wait_until(|c| c.written.len() == 1 + count), "interrupt {count}");
+    }
+    guest.group.stop(soon()).unwrap();
+    assert_eq!(guest.port.get(|c| c.written.clone()), [0, 0x42, 0x42, 0x42]);
+}
+
 #[test]
 fn a_triple_fault_ends_the_vcpu_with_shutdown() {
     // lidt [0x2000] (limit 0); int 3 through an empty table; ud2
