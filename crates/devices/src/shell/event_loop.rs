@@ -5,8 +5,8 @@
 
 use std::any::Any;
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -69,10 +69,26 @@ impl LoopHandle {
     }
 }
 
+/// Hears that a loop's thread panicked: none of its devices works any more. Called on that thread.
+pub type OnPanic = Box<dyn Fn() + Send + Sync>;
+
+/// Calls the hook if it is dropped by a panic.
+#[derive(Default)]
+struct Watch(Arc<OnceLock<OnPanic>>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let (true, Some(hook)) = (std::thread::panicking(), self.0.get()) {
+            hook();
+        }
+    }
+}
+
 /// Owns the thread. Dropping it stops the loop, drops its workers and joins.
 pub struct EventLoop {
     handle: LoopHandle,
     done: Receiver<()>,
+    watch: Arc<OnceLock<OnPanic>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -91,12 +107,20 @@ impl EventLoop {
         let wake = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
         let mut manager = EventManager::<BoxedWorker>::new().map_err(io::Error::other)?;
         manager.add_subscriber(Box::new(Waker(wake.clone())));
+        let watch = Watch::default();
+        let hook = watch.0.clone();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _watch = watch;
             run(manager, &rx);
             drop(rx);
             drop(done_tx);
         })?;
-        Ok(EventLoop { handle: LoopHandle { commands: tx, wake }, done, thread: Some(thread) })
+        Ok(EventLoop { handle: LoopHandle { commands: tx, wake }, done, watch: hook, thread: Some(thread) })
+    }
+
+    /// Sets who hears of a panic of the thread, which is a defect of a worker. Only the first call counts.
+    pub fn on_panic(&self, hook: OnPanic) {
+        let _ = self.watch.set(hook);
     }
 
     /// For the devices that run here.
@@ -166,4 +190,53 @@ fn take(manager: &mut EventManager<BoxedWorker>, id: WorkerId, deadline: Instant
     worker.drain(deadline)?;
     let worker = manager.remove_subscriber(id).map_err(|e| e.to_string())?;
     Ok(worker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Broken(EventFd);
+
+    impl MutEventSubscriber for Broken {
+        fn process(&mut self, _events: Events, _ops: &mut EventOps) {
+            panic!("a worker of a test panics");
+        }
+
+        fn init(&mut self, ops: &mut EventOps) {
+            ops.add(Events::new(&self.0, EventSet::IN)).unwrap();
+        }
+    }
+
+    impl QueueWorker for Broken {
+        fn drain(&mut self, _deadline: Instant) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_told() {
+        let devices = EventLoop::spawn("test").unwrap();
+        let (told, heard) = channel();
+        devices.on_panic(Box::new(move || told.send(()).unwrap()));
+        let event = EventFd::new(EFD_NONBLOCK).unwrap();
+        let worker = Broken(event.try_clone().unwrap());
+        let id = devices.handle().add(Box::new(worker)).unwrap();
+        event.write(1).unwrap();
+        heard.recv_timeout(JOIN_LIMIT).unwrap();
+        let gone = devices
+            .handle()
+            .take(id, Instant::now())
+            .and_then(|reply| reply.recv().map(|_| ()).map_err(io::Error::other));
+        assert!(gone.is_err(), "the loop has ended");
+    }
+
+    #[test]
+    fn an_orderly_end_is_not_told() {
+        let (told, heard) = channel();
+        let devices = EventLoop::spawn("test").unwrap();
+        devices.on_panic(Box::new(move || told.send(()).unwrap()));
+        drop(devices);
+        assert!(heard.recv().is_err());
+    }
 }

@@ -6,6 +6,6 @@ mod lifecycle;
 mod pool;
 mod slot;
 
-pub use event_loop::{EventLoop, LoopHandle, QueueWorker, WorkerId};
+pub use event_loop::{EventLoop, LoopHandle, OnPanic, QueueWorker, WorkerId};
 pub use pool::Pool;
 pub use slot::WorkerSlot;

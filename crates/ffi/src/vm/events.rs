@@ -16,6 +16,8 @@ pub(crate) enum Event {
     GuestPower(PowerRequest),
     /// A processor ended.
     Vcpu(VcpuEvent),
+    /// This thread of devices panicked.
+    Panicked(&'static str),
     /// The owner wants something.
     Command(Command),
 }

@@ -18,6 +18,8 @@ pub(super) enum End {
     Halted,
     /// A processor ended.
     Vcpu(VcpuEnd),
+    /// A thread of devices panicked.
+    Panicked(&'static str),
     /// The host.
     Killed,
     /// The host, because the guest did not end in time.
@@ -73,6 +75,9 @@ pub(super) fn outcome(facts: Facts, end: End) -> VmExit {
         End::Off => ExitReason::PoweredOff,
         End::Halted => ExitReason::GuestHalted,
         End::Vcpu(VcpuEnd::Shutdown) => ExitReason::TripleFault,
+        End::Panicked(thread) => {
+            ExitReason::Failed(format!("its thread {thread} panicked, which is a defect of this library"))
+        }
         End::Vcpu(end) => ExitReason::Failed(match host {
             Some(host) => format!("{}; {host}", describe(&end)),
             None => describe(&end),
@@ -125,6 +130,12 @@ mod tests {
             (silent(), End::Halted, 125, ExitReason::GuestHalted),
             (silent(), End::Killed, 137, ExitReason::Killed),
             (silent(), End::Vcpu(VcpuEnd::Shutdown), 125, ExitReason::TripleFault),
+            (
+                silent(),
+                End::Panicked("purlin-fs"),
+                125,
+                ExitReason::Failed("its thread purlin-fs panicked, which is a defect of this library".into()),
+            ),
             (
                 silent(),
                 End::Vcpu(VcpuEnd::Run(5)),

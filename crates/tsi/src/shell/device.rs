@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use purlin_devices::shell::{EventLoop, WorkerSlot};
+use purlin_devices::shell::{EventLoop, OnPanic, WorkerSlot};
 use purlin_devices::virtio::section_kind::DEVICE_BASE;
 use purlin_devices::virtio::{
     ActivateContext, ActivateError, Busy, DeviceType, IoCounters, IoCounts, ResetProgress, RestoreError,
@@ -91,7 +91,7 @@ pub struct Vsock {
     host: Option<Host>,
     // The slot goes before the loop it sends to.
     pub(super) slot: WorkerSlot<VsockWorker>,
-    _thread: EventLoop,
+    thread: EventLoop,
 }
 
 impl Vsock {
@@ -129,8 +129,13 @@ impl Vsock {
             egress: EgressHandle::new(shared),
             host: Some(host),
             slot,
-            _thread: thread,
+            thread,
         })
+    }
+
+    /// Sets who hears that the device's thread panicked.
+    pub fn on_panic(&self, hook: OnPanic) {
+        self.thread.on_panic(hook);
     }
 
     /// The policy, for whoever replaces it or reads what it decided.

@@ -11,7 +11,7 @@ use super::exchange::Scratch;
 use super::server::{Dax, FileServer, Share};
 use super::state::{load_session, save_session};
 use super::worker::{FsWorker, InFlight, WAITING_THREADS};
-use crate::shell::{EventLoop, Pool, WorkerSlot};
+use crate::shell::{EventLoop, OnPanic, Pool, WorkerSlot};
 use crate::virtio::device::section_kind::DEVICE_BASE;
 use crate::virtio::{
     ActivateContext, ActivateError, Busy, DeviceType, IoCounters, IoCounts, ResetProgress, RestoreError,
@@ -33,7 +33,7 @@ pub struct Fs {
     // The slot goes before the loop it sends to.
     slot: WorkerSlot<FsWorker>,
     waiting: Arc<Pool>,
-    _thread: EventLoop,
+    thread: EventLoop,
 }
 
 impl Fs {
@@ -65,8 +65,13 @@ impl Fs {
             counters: Arc::default(),
             slot,
             waiting,
-            _thread: thread,
+            thread,
         })
+    }
+
+    /// Sets who hears that the device's thread panicked.
+    pub fn on_panic(&self, hook: OnPanic) {
+        self.thread.on_panic(hook);
     }
 
     /// The tag the guest mounts.
