@@ -12,6 +12,8 @@ pub const PATIENCE_MS: u64 = 5000;
 const FIRST_WAIT: u64 = 100;
 /// Longest wait for an answer (RFC 2131 §4.1).
 const LONGEST_WAIT: u64 = 64_000;
+/// More than it takes from the first wait to the longest, and few enough not to overflow.
+const MOST_DOUBLINGS: u32 = 16;
 /// Requests for an offered address before the client starts over.
 const REQUESTS: u32 = 4;
 /// Shortest time between requests for more time (RFC 2131 §4.4.5).
@@ -174,7 +176,7 @@ impl Client {
     }
 
     fn ask(&mut self, now: u64, message: Message) -> Order {
-        let wait = FIRST_WAIT.checked_shl(self.sent).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        let wait = (FIRST_WAIT << self.sent.min(MOST_DOUBLINGS)).min(LONGEST_WAIT);
         let wait = wait.saturating_add(u64::from(self.random()) % (wait / 4));
         self.sent = self.sent.saturating_add(1);
         self.next = Some(now.saturating_add(wait));

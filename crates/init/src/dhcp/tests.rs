@@ -217,14 +217,14 @@ fn the_mtu_is_kept_in_bounds() {
 fn unanswered_questions_are_repeated_ever_slower() {
     let mut client = client();
     let (mut now, mut waits) = (1000, Vec::new());
-    for _ in 0..14 {
+    for _ in 0..200 {
         assert_eq!(sent(client.tick(now)).1, 1);
         assert_eq!(client.tick(client.deadline().unwrap() - 1), None);
         waits.push(client.deadline().unwrap() - now);
         now = client.deadline().unwrap();
     }
-    let least = [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 64000, 64000, 64000, 64000];
-    for (wait, least) in waits.iter().zip(least) {
+    let least = [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200];
+    for (wait, least) in waits.iter().zip(least.into_iter().chain(core::iter::repeat(64000))) {
         assert!((least..least + least / 4).contains(wait), "{waits:?}");
     }
     assert!(waits.iter().take(5).sum::<u64>() < PATIENCE_MS);
