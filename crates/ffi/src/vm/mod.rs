@@ -85,7 +85,7 @@ impl VmConfig {
     /// [`BuildError`]; nothing is left behind.
     pub fn build(mut self) -> Result<Vm, BuildError> {
         stdio::inherit(&mut self)?;
-        let stdio = stdio::occupy().map_err(BuildError::host("/dev/null"))?;
+        let stdio = stdio::occupy().map_err(BuildError::host("standard streams"))?;
         let (events, receiver) = channel().map_err(BuildError::host("event descriptor"))?;
         let vcpus = self.vcpus;
         let observers = Arc::new(std::mem::take(&mut self.observers));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use purlin_snapshot::{Section, SectionId, Writer};
+use rustix::rand::{GetRandomFlags, getrandom};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 
 use super::worker::RngWorker;
@@ -22,24 +23,30 @@ const SECTION_VERSION: u16 = 1;
 
 /// The entropy device; runs on a loop it shares with other slow devices.
 pub struct Rng {
-    source: File,
+    /// The host kernel if there is none.
+    source: Option<File>,
     features: u64,
     counters: Arc<IoCounters>,
     slot: WorkerSlot<RngWorker>,
 }
 
 impl Rng {
-    /// Random bytes from the host kernel (`/dev/urandom`).
+    /// Random bytes from the host kernel (`getrandom(2)`, which needs no device file).
     ///
     /// # Errors
     ///
-    /// The device file cannot be opened.
+    /// The host has none.
     pub fn new(handle: LoopHandle) -> io::Result<Self> {
-        Ok(Self::with_source(handle, File::open("/dev/urandom")?))
+        getrandom(&mut [0; 1], GetRandomFlags::empty())?;
+        Ok(Self::made(handle, None))
     }
 
     /// Bytes from a file of the caller's choice. A source that ends stops the device.
     pub fn with_source(handle: LoopHandle, source: File) -> Self {
+        Self::made(handle, Some(source))
+    }
+
+    fn made(handle: LoopHandle, source: Option<File>) -> Self {
         Rng { source, features: 0, counters: Arc::default(), slot: WorkerSlot::new(handle) }
     }
 
@@ -50,7 +57,9 @@ impl Rng {
             .map_err(|_| ActivateError::QueueCount { expected: QUEUE_SIZES.len(), found })?;
         let source = self
             .source
-            .try_clone()
+            .as_ref()
+            .map(File::try_clone)
+            .transpose()
             .map_err(|source| ActivateError::Host { what: "random source", source })?;
         let counters = self.counters.clone();
         Ok(RngWorker { memory, queue, interrupt, source, counters, failed: false })

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use purlin_vmm_core::memory::{Bytes, GuestMemoryError, GuestRam, SharedRam};
+use rustix::rand::{GetRandomFlags, getrandom};
 use thiserror::Error;
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{QueueOwnedT, QueueT};
@@ -36,7 +37,8 @@ pub(super) struct RngWorker {
     pub memory: SharedRam,
     pub queue: DeviceQueue,
     pub interrupt: Arc<dyn Interrupt>,
-    pub source: File,
+    /// The host kernel if there is none.
+    pub source: Option<File>,
     pub counters: Arc<IoCounters>,
     /// Set after a malformed ring; the queue is not touched until reset.
     pub failed: bool,
@@ -78,17 +80,29 @@ impl RngWorker {
     }
 }
 
+/// `getrandom(2)`, which may give less than was asked for.
+struct Kernel;
+
+impl Read for Kernel {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        Ok(getrandom(bytes, GetRandomFlags::empty())?)
+    }
+}
+
 fn fill(
     buffers: impl Iterator<Item = Descriptor>,
     ram: &GuestRam,
-    source: &mut File,
+    source: &mut Option<File>,
 ) -> Result<u32, RngError> {
     let mut bytes = [0; MAX_FILL];
     let mut total = 0usize;
     for buffer in buffers {
         let room = MAX_FILL.saturating_sub(total).min(buffer.len() as usize);
         let Some(part) = bytes.get_mut(..room) else { break };
-        source.read_exact(part)?;
+        match source {
+            Some(file) => file.read_exact(part)?,
+            None => Kernel.read_exact(part)?,
+        }
         ram.write_slice(part, buffer.addr())?;
         total = total.saturating_add(room);
     }

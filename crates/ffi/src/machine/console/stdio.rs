@@ -1,8 +1,10 @@
 //! The standard streams of this process, before a machine opens anything.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, open};
 
 use crate::config::{Console, ConsoleStream, VmConfig};
 use crate::machine::BuildError;
@@ -42,10 +44,11 @@ pub(super) fn copy(fd: BorrowedFd<'_>) -> Result<Option<OwnedFd>, BuildError> {
 pub(crate) fn occupy() -> io::Result<Vec<File>> {
     let mut occupied = Vec::new();
     loop {
-        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
-        if null.as_raw_fd() > 2 {
+        // Reads and writes fail as those of a closed descriptor do. There may be no /dev/null in a container.
+        let nothing = File::from(open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
+        if nothing.as_raw_fd() > 2 {
             return Ok(occupied);
         }
-        occupied.push(null);
+        occupied.push(nothing);
     }
 }
