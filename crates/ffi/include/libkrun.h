@@ -4,7 +4,7 @@
  * checked in the order given at the call, before the context is looked up; a context that does not exist, was
  * freed or was started is -ENOENT. A required pointer that is NULL, and text that is not UTF-8, is -EINVAL. Strings
  * and arrays are copied: they may be freed when the call returns. Calls may be made from any thread. Nothing but
- * krun_start_enter() starts a thread or opens a device. No call raises an exception or aborts.
+ * krun_start_enter() starts a thread, keeps a device open or changes anything of the process. No call raises an exception or aborts.
  */
 #ifndef _LIBKRUN_H
 #define _LIBKRUN_H
@@ -302,7 +302,8 @@ int32_t krun_read_egress_log(uint32_t ctx_id, uint64_t *next, char *buffer, size
 int32_t krun_disable_implicit_console(uint32_t ctx_id);
 
 /* All output of the implicit console, the workload's included, goes to this file, which is created or truncated at
- * start; there is no input then. -EINVAL: called before. */
+ * start; there is no input then. With krun_set_kernel() and without a serial line, what the kernel prints before it has
+ * a console comes there too, through the first serial line (earlycon). -EINVAL: called before. */
 int32_t krun_set_console_output(uint32_t ctx_id, const char *c_filepath);
 
 /* Replaces the first console= of the kernel's command line and those like it, or adds one. */

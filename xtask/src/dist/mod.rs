@@ -31,7 +31,7 @@ The number is the libkrun version whose C API the library has.
 /// The package with the C API.
 const PACKAGE: &str = "purlin";
 /// What cargo calls its shared library.
-const BUILT: &str = "libpurlin.so";
+pub const BUILT: &str = "libpurlin.so";
 /// The libkrun version whose C API it has.
 const VERSION: &str = "1.19.7";
 const SONAME: &str = "libkrun.so.1";
@@ -44,9 +44,13 @@ const HEADERS: [&str; 3] = ["libkrun.h", "libkrun_display.h", "libkrun_input.h"]
 pub fn main(mut args: Args) -> Result<ExitCode> {
     let Some(Arg::Positional(dir)) = args.next()? else { bail!("no directory; usage: cargo xtask dist DIR") };
     args.finish()?;
-    let library = build_library()?;
-    lay_out(&library, &cargo::workspace().join(INCLUDE), &std::path::absolute(dir)?)?;
+    install_into(&build_library()?, &std::path::absolute(dir)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lays the library out below `dir`, with this workspace's headers.
+pub fn install_into(library: &Path, dir: &Path) -> Result<()> {
+    lay_out(library, &cargo::workspace().join(INCLUDE), dir)
 }
 
 /// Builds the release shared library and returns where it is.

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test there is, counted.
 
+mod clients;
 mod native;
 mod rig_tests;
 mod tee;
@@ -31,8 +32,9 @@ Fails if a test fails, and with CI=true also if one is skipped.
   FILTER          only tests whose name contains it
 
 A test that finds something absent prints a line `skipped: REASON` and counts as skipped. Tests that need a KVM that runs
-ordinary kernels are `#[ignore]`d and live in integration tests called rig*; they find PURLIN_FW (libkrunfw) and
-PURLIN_ROOTFS (a busybox root directory) in the environment, and PURLIN_RIG=1 in the rig.
+ordinary kernels are `#[ignore]`d and live in integration tests called rig*; they find PURLIN_FW (libkrunfw),
+PURLIN_ROOTFS (a busybox root directory), PURLIN_PREFIX (the library, installed) and PURLIN_KRUN_SYS_CLIENT (a client of it)
+in the environment, and PURLIN_RIG=1 in the rig.
 ";
 
 /// Integration tests called so are for a KVM that runs ordinary kernels.

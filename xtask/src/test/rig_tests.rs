@@ -11,11 +11,11 @@ use crate::cache::Cache;
 use crate::cargo::{self, Metadata};
 use crate::proc::{say, shell_quote};
 use crate::setup::{self, Guest};
-use crate::{host, rig};
+use crate::{dist, host, rig};
 
-use super::RIG_PREFIX;
 use super::tee::Tee;
 use super::totals::{Libtest, Totals};
+use super::{RIG_PREFIX, clients};
 
 const SCRIPT: &str = include_str!("../../rig/tests.sh");
 
@@ -33,11 +33,14 @@ struct Program {
 
 /// Builds and runs them.
 pub fn all(cache: &Cache, filters: &[String], metadata: &Metadata, guest: &Guest) -> Result<Totals> {
-    let programs = build(metadata)?;
+    let (programs, library) = build(metadata)?;
     if programs.is_empty() {
         say("this workspace has no tests for the rig");
         return Ok(Totals::default());
     }
+    let clients =
+        clients::prepare(cache, &library.context("cargo built no shared library")?, &metadata.target_dir)?;
+    let job = |work: &Path| job(work, guest, &clients.environment(), filters, &programs);
     let here = match host::runner(metadata)? {
         Some(runner) => host::runs_stock_kernels(&runner)?,
         None => false,
@@ -48,9 +51,7 @@ pub fn all(cache: &Cache, filters: &[String], metadata: &Metadata, guest: &Guest
         say("testing on this machine's KVM");
         let work = tempfile::tempdir()?;
         let mut bash = Command::new("bash");
-        bash.args(["-c", &job(work.path(), guest, filters, &programs)])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
+        bash.args(["-c", &job(work.path())]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut bash = bash.spawn().context("cannot run `bash`")?;
         io::copy(&mut bash.stdout.take().context("bash has no stdout")?, &mut tee)?;
         bash.wait()?.success()
@@ -58,15 +59,15 @@ pub fn all(cache: &Cache, filters: &[String], metadata: &Metadata, guest: &Guest
         say("testing in the rig, an emulated machine");
         let machine = setup::machine(cache)?;
         let options = rig::Options { limit: LIMIT, ..rig::Options::default() };
-        let script =
-            format!("export PURLIN_RIG=1\n{}", job(Path::new("/run/purlin-test"), guest, filters, &programs));
+        let script = format!("export PURLIN_RIG=1\n{}", job(Path::new("/run/purlin-test")));
         rig::run(&machine, &options, &script, &mut tee)? == 0
     };
     Ok(results.totals(programs.len() as u64, succeeded))
 }
 
-fn build(metadata: &Metadata) -> Result<Vec<Program>> {
-    let mut programs = Vec::new();
+/// The programs, and the shared library that was built with them.
+fn build(metadata: &Metadata) -> Result<(Vec<Program>, Option<PathBuf>)> {
+    let (mut programs, mut library) = (Vec::new(), None);
     for target in &metadata.targets {
         if target.is("test") && target.name.starts_with(RIG_PREFIX) {
             let package = ["--package", &target.package, "--test", &target.name];
@@ -75,15 +76,23 @@ fn build(metadata: &Metadata) -> Result<Vec<Program>> {
             let is_it = |file: &PathBuf| {
                 file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start))
             };
-            let file = cargo::build(&args)?.into_iter().rfind(is_it);
+            let files = cargo::build(&args)?;
+            library = cargo::named(files.clone(), dist::BUILT).ok().or(library);
+            let file = files.into_iter().rfind(is_it);
             let Some(file) = file else { bail!("cargo built no test program {}", target.name) };
             programs.push(Program { dir: target.dir.clone(), file });
         }
     }
-    Ok(programs)
+    Ok((programs, library))
 }
 
-fn job(work: &Path, guest: &Guest, filters: &[String], programs: &[Program]) -> String {
+fn job(
+    work: &Path,
+    guest: &Guest,
+    environment: &[(&str, &Path)],
+    filters: &[String],
+    programs: &[Program],
+) -> String {
     let mut words = vec![shell_quote(&work.to_string_lossy())];
     for path in [&guest.firmware, &guest.root, &guest.stock] {
         words.push(shell_quote(&path.to_string_lossy()));
@@ -95,7 +104,11 @@ fn job(work: &Path, guest: &Guest, filters: &[String], programs: &[Program]) -> 
         words.push(shell_quote(&program.dir.to_string_lossy()));
         words.push(shell_quote(&program.file.to_string_lossy()));
     }
-    format!("set -- {}\n{SCRIPT}", words.join(" "))
+    let exports = environment.iter().map(|(name, value)| {
+        let value = shell_quote(&value.to_string_lossy());
+        format!("export {name}={value}\n")
+    });
+    format!("{}set -- {}\n{SCRIPT}", exports.collect::<String>(), words.join(" "))
 }
 
 /// What the script's output says. A program that ends without a result has crashed: that is one failure more.
@@ -164,8 +177,10 @@ mod tests {
     fn the_job_is_a_script_that_bash_accepts() {
         let guest = Guest { firmware: "/f w".into(), root: "/r".into(), stock: "/s".into() };
         let programs = [Program { dir: "/d".into(), file: "/it's".into() }];
-        let script = job(Path::new("/w"), &guest, &["a b".into()], &programs);
-        assert!(script.starts_with("set -- '/w' '/f w' '/r' '/s' 2 'a b' -- '/d' '/it'\\''s'\n"), "{script}");
+        let environment = [("PURLIN_PREFIX", Path::new("/p"))];
+        let script = job(Path::new("/w"), &guest, &environment, &["a b".into()], &programs);
+        let start = "export PURLIN_PREFIX='/p'\nset -- '/w' '/f w' '/r' '/s' 2 'a b' -- '/d' '/it'\\''s'\n";
+        assert!(script.starts_with(start), "{script}");
         assert!(Command::new("bash").args(["-n", "-c", &script]).status().unwrap().success());
     }
 }

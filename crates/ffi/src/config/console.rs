@@ -36,7 +36,8 @@ pub enum Console {
         /// Descriptor 2.
         stderr: ConsoleStream,
     },
-    /// No input; all output, the kernel's included, to this file, created or truncated.
+    /// No input; all output, the kernel's included, to this file, created or truncated. With a kernel in a file and
+    /// without a serial line, what the kernel prints before it has a console comes through one (`earlycon`).
     File(PathBuf),
     /// These ports and nothing else.
     Ports(Vec<ConsolePort>),

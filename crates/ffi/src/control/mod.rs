@@ -3,6 +3,13 @@
 //! [`Vm::serve_control`](crate::Vm::serve_control), or `krun_set_control_socket` in C, makes a unix stream socket
 //! that only its owner can open. The file is removed when the machine ends.
 //!
+//! ```no_run
+//! let vm = purlin::VmConfig::new().root(purlin::Root::dir("rootfs")).build()?;
+//! vm.serve_control("/run/user/1000/vm.sock")?;
+//! vm.start()?.wait()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # The protocol, version 1
 //!
 //! Both sides send lines of UTF-8 JSON, one object each. The server speaks first:

@@ -7,6 +7,7 @@ mod boot;
 mod cleanup;
 mod console;
 mod devices;
+mod early;
 mod error;
 mod nodes;
 mod phases;
@@ -147,7 +148,7 @@ impl Machine {
         let balloon = balloon(&config, vm.ram().clone(), &device_loop)?;
         let balloon_handle = balloon.handle();
         slots.attach(&vm, balloon)?;
-        slots.attach(&vm, Rng::new(device_loop.handle()).map_err(BuildError::host("/dev/urandom"))?)?;
+        slots.attach(&vm, Rng::new(device_loop.handle()).map_err(BuildError::host("random bytes"))?)?;
         for console in before_shares {
             consoles.flushed.push(slots.attach(&vm, console)?);
         }
@@ -165,7 +166,9 @@ impl Machine {
         }
 
         let mut buses = slots.take_buses();
-        let lines = std::mem::take(&mut config.serial_lines);
+        let early = early::line(&config)?;
+        let mut lines = std::mem::take(&mut config.serial_lines);
+        lines.extend(early);
         let serial_lines = serial::make(lines, &vm, &mut slots, &mut buses, &mut consoles, &device_loop)?;
         let reset = hooks.guest_power.clone();
         let keyboard = I8042::new(vm.irq_line(KEYBOARD_IRQ), move || reset(PowerRequest::Reset));

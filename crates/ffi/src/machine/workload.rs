@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use purlin_init::abi::{ENV_EXEC_FILE, ENV_PORTS, ENV_VIRTIOFS_MOUNTS, EXEC_FILE_PATH};
 use purlin_vmm_core::boot::cmdline::{Cmdline, CmdlineError, Limits, default_words};
 
+use super::early;
 use crate::config::{ConfigError, Share, VmConfig};
 
 /// The way chosen.
@@ -66,7 +67,7 @@ fn kernel_words(config: &VmConfig, ports: &[&str], more: &[&str]) -> Result<Cmdl
         Some(words) => line.prolog(words)?,
         None => line.prolog(&default_words(!config.jitter_self_test).join(" "))?,
     };
-    for word in more {
+    for word in more.iter().copied().chain(early::word(config)) {
         line.word(word)?;
     }
     if config.has_our_init() {

@@ -56,6 +56,9 @@ static void *allow(void *policy)
 	return NULL;
 }
 
+/* For the kernel of the next -k. */
+static const char *initramfs, *words;
+
 static void option(int key, char *value)
 {
 	static const uint8_t data[] = "from memory\n";
@@ -109,8 +112,14 @@ static void option(int key, char *value)
 		CALL(krun_setgid(ctx, (gid_t)atoi(value)));
 		CALL(krun_setuid(ctx, (uid_t)atoi(value)));
 		break;
+	case 'i':
+		initramfs = value;
+		break;
+	case 'w':
+		words = value;
+		break;
 	case 'k':
-		CALL(krun_set_kernel(ctx, value, KRUN_KERNEL_FORMAT_ELF, NULL, NULL));
+		CALL(krun_set_kernel(ctx, value, KRUN_KERNEL_FORMAT_ELF, initramfs, words));
 		break;
 	case 'K':
 		CALL(krun_set_kernel_console(ctx, value));
@@ -140,7 +149,7 @@ int main(int argc, char **argv)
 	CALL(krun_set_log_level(KRUN_LOG_LEVEL_WARN));
 	CALL(ctx = krun_create_ctx());
 	CALL(krun_set_vm_config(ctx, 1, 256));
-	while ((key = getopt(argc, argv, "+d:r:o:nc:S:mp:t:s:fu:k:K:x:e:E:")) >= 0)
+	while ((key = getopt(argc, argv, "+d:r:o:nc:S:mp:t:s:fu:i:w:k:K:x:e:E:")) >= 0)
 		option(key, optarg);
 	if (argc - optind < 2)
 		return 99;

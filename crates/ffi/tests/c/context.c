@@ -37,6 +37,41 @@ static void contexts(void)
 	CHECK(krun_free_ctx(2), 0);
 }
 
+static int32_t first_of_thread[4];
+
+/* Contexts of several threads do not meet. */
+static void *many_contexts(void *first)
+{
+	int32_t last = -1;
+
+	for (int i = 0; i < 100; i++) {
+		int32_t ctx = krun_create_ctx();
+
+		CHECK(ctx > last, 1);
+		if (i == 0)
+			*(int32_t *)first = ctx;
+		last = ctx;
+		CHECK(krun_set_root(ctx, "/"), 0);
+		CHECK(krun_set_env(ctx, LIST("A=1")), 0);
+		CHECK(krun_free_ctx(ctx), 0);
+		FAILS(krun_set_workdir(ctx, "/"), ENOENT, "context");
+	}
+	return NULL;
+}
+
+static void threads(void)
+{
+	pthread_t threads[4];
+
+	for (int i = 0; i < 4; i++)
+		CHECK(pthread_create(&threads[i], NULL, many_contexts, &first_of_thread[i]), 0);
+	for (int i = 0; i < 4; i++)
+		CHECK(pthread_join(threads[i], NULL), 0);
+	for (int i = 0; i < 4; i++)
+		for (int k = 0; k < i; k++)
+			CHECK(first_of_thread[i] != first_of_thread[k], 1);
+}
+
 static void log_calls(void)
 {
 	int file = open("/dev/null", O_WRONLY);
@@ -147,6 +182,7 @@ static void shutdown_descriptor(void)
 int main(void)
 {
 	contexts();
+	threads();
 	log_calls();
 	features();
 	machine();

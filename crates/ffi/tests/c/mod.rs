@@ -42,7 +42,7 @@ impl Bench {
 
     /// Compiles `tests/c/NAME.c` as strictly as possible and links it with `-lkrun`.
     pub fn program(&self, name: &str) -> PathBuf {
-        let file = self.path(name);
+        let file = self.path(name.rsplit('/').next().unwrap());
         let mut cc = compiler("cc", "c11", &format!("{HERE}/{name}.c"));
         cc.args(["-pthread", "-D_POSIX_C_SOURCE=200809L", "-o"]).arg(&file).arg("-L").arg(self.dir.path());
         succeeds(cc.args(["-lkrun", "-ldl"]));

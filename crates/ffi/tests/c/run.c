@@ -4,7 +4,7 @@
  * our init. elf, gz: with a kernel in a file. lines: with the standard streams as a serial line in place of a console.
  * out: with the standard output as a serial line in place of a console. event: stopped by the shutdown descriptor when a
  * byte comes from the standard input. ctrl-alt-del: likewise, by that.
- * umask: with one of 027. nobody: as user and group 65534, with a console file. exit: SIGUSR1 is handled by exit(3).
+ * line: with the standard output as a serial line. file: with a console file. umask: with one of 027. nobody: as user and group 65534, with a console file. exit: SIGUSR1 is handled by exit(3).
  * log: with a log. control: with a control socket of that name. fork: in a child of the process that made the context. user: after a change of the user. */
 #include <fcntl.h>
 #include <pthread.h>
@@ -70,6 +70,10 @@ int main(int argc, char **argv)
 			CHECK((event = krun_get_shutdown_eventfd(ctx)) > 2, 1);
 		if (strcmp(argv[i], "event") == 0 || strcmp(argv[i], "ctrl-alt-del") == 0)
 			CHECK(pthread_create(&thread, NULL, stop, NULL), 0);
+		if (strcmp(argv[i], "line") == 0)
+			CHECK(krun_add_serial_console_default(ctx, -1, 1), 0);
+		if (strcmp(argv[i], "file") == 0)
+			CHECK(krun_set_console_output(ctx, "console"), 0);
 		if (strcmp(argv[i], "umask") == 0)
 			umask(027);
 		if (strcmp(argv[i], "nobody") == 0) {

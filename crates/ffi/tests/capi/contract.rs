@@ -113,3 +113,21 @@ fn processors_that_end_by_themselves() {
         assert_eq!(done.status.code(), Some(code), "{word}: {}", text(&done));
     }
 }
+
+/// In a container there is what its runtime puts there: `/dev/kvm`, and nothing else is needed.
+#[test]
+fn a_root_with_nothing_in_it_but_kvm() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let bench = Bench::new();
+    bench.bundle();
+    bench.program("clients/container");
+    for dir in ["bundle", "bundle/dev", "bundle/proc"] {
+        fs::create_dir(bench.path(dir)).unwrap();
+    }
+    let mut command = bench.command("container");
+    let done = command.arg(bench.path("libkrunfw.so.5")).arg(bench.path("bundle")).output().unwrap();
+    assert_eq!((done.status.code(), text(&done).as_str()), (Some(125), ""));
+}

@@ -92,3 +92,16 @@ fn a_guest_with_an_init_of_its_own_is_asked_by_its_keyboard() {
         assert_eq!(text(&done), "", "{way}");
     }
 }
+
+/// What a kernel prints before it has its console is in the console's file, unless a serial line was asked for.
+#[test]
+fn early_output_of_a_kernel_in_a_file() {
+    let bench = bench();
+    bench.kernel("early_kernel");
+    bench.program("run");
+    for (words, file, printed) in [(&["file"][..], "early\n", ""), (&["file", "line"], "", "early\n")] {
+        let done = bench.command("run").args(["elf", "accept"]).args(words).arg("root").output().unwrap();
+        assert_eq!((done.status.code(), text(&done).as_str()), (Some(0), printed), "{words:?}");
+        assert_eq!(std::fs::read_to_string(bench.path("console")).unwrap(), file, "{words:?}");
+    }
+}

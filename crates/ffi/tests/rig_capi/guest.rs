@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::c::Bench;
 
-fn variable(name: &str) -> PathBuf {
+pub fn variable(name: &str) -> PathBuf {
     let value = std::env::var_os(name);
     value.unwrap_or_else(|| panic!("{name} is not set: run these tests with cargo xtask test")).into()
 }
@@ -39,7 +39,7 @@ impl Host {
     /// A guest that runs this shell script.
     pub fn sh(&self, options: &[&str], script: &str) -> Command {
         let mut command = self.bench.command("boot");
-        command.args(options).arg(variable("PURLIN_ROOTFS")).args(["/bin/sh", "-c", script]);
+        command.args(options).arg(rootfs()).args(["/bin/sh", "-c", script]);
         command.env("PATH", "/bin:/sbin");
         command
     }
@@ -52,6 +52,10 @@ impl Host {
         let _ = child.stdin.take().unwrap().write_all(input);
         finish(child)
     }
+}
+
+pub fn rootfs() -> PathBuf {
+    variable("PURLIN_ROOTFS")
 }
 
 pub fn firmware() -> PathBuf {

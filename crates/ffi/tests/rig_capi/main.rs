@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "shared with the tests that need no guest")]
 #[path = "../c/mod.rs"]
 mod c;
+mod clients;
 mod consoles;
 mod egress;
 mod ends;

@@ -1,6 +1,5 @@
 //! From a console's description to its ports.
 
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use purlin_devices::virtio::console::{
@@ -11,7 +10,7 @@ use purlin_init::abi::{PORT_STDERR, PORT_STDIN, PORT_STDOUT};
 use super::HostEnds;
 use super::streams::{Stream, open_streams};
 use crate::config::{Console, ConsolePort, PortEnds};
-use crate::machine::BuildError;
+use crate::machine::{BuildError, early};
 
 /// Log target of what the kernel and init print when no terminal takes it.
 const LOG_TARGET: &str = "init_or_kernel";
@@ -31,7 +30,7 @@ impl Ports {
         match console {
             Console::Disabled => Ok(Ports::default()),
             Console::File(path) => {
-                let file = File::create(path).map_err(BuildError::host("console file"))?;
+                let file = early::create(path).map_err(BuildError::host("console file"))?;
                 let port = PortConfig::console().output(PortOutput::Fd(file.into()));
                 Ok(Ports { list: vec![port], ..Default::default() })
             }

@@ -1,0 +1,16 @@
+/* A kernel that prints "early" on the first serial line and resets the machine. */
+__asm__(".globl _start\n"
+	"_start:\n"
+	"	leaq text(%rip), %rsi\n"
+	"	movw $0x3f8, %dx\n"
+	"1:	movb (%rsi), %al\n"
+	"	testb %al, %al\n"
+	"	jz 2f\n"
+	"	outb %al, %dx\n"
+	"	incq %rsi\n"
+	"	jmp 1b\n"
+	"2:	movb $0xfe, %al\n"
+	"	outb %al, $0x64\n"
+	"3:	hlt\n"
+	"	jmp 3b\n"
+	"text:	.asciz \"early\\n\"\n");
