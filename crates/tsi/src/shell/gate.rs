@@ -179,6 +179,8 @@ impl Gate {
         let (generation, policy) = self.shared.take();
         self.seen = generation;
         let Some(policy) = policy else { return Vec::new() };
+        // Whoever waits asks again: the new limit may be none.
+        self.retry_at = self.retry_at.map(|at| at.min(now));
         let open: Vec<(FlowId, OpenFlow)> = open.iter().map(|o| (o.id, self.open_flow(o))).collect();
         let now = self.time(now);
         self.egress.replace(now, policy, open.iter().map(|(id, open)| (*id, open)))

@@ -132,3 +132,66 @@ fn read_addr(r: &mut Reader<'_>) -> Result<SockAddr, DecodeError> {
     let bytes = r.bytes("address", 128)?;
     SockAddr::parse(bytes).map_err(|_| DecodeError::Value { field: "address", value: bytes.len() as u64 })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn example() -> MuxerState {
+        let addr = SockAddr::Inet("127.0.0.1:80".parse().unwrap());
+        let stream = StreamState {
+            guest: 5000,
+            host: 620,
+            csocket: Some(4000),
+            family: Family::V4,
+            unused: true,
+            owed: None,
+        };
+        let listener = ListenerState {
+            guest: 6000,
+            csocket: Some(4001),
+            requested: addr.clone(),
+            backlog: 5,
+            v6_only: false,
+            ready: 2,
+            waiter: Some(4001),
+        };
+        let dgram = DgramState { guest: 7000, csocket: None, family: Family::V4, peer: Some(addr) };
+        MuxerState {
+            next_port: 70_000,
+            streams: vec![stream],
+            listeners: vec![listener],
+            dgrams: vec![dgram],
+        }
+    }
+
+    fn bytes(state: &MuxerState) -> Vec<u8> {
+        let mut w = Writer::new();
+        save(&mut w, state);
+        w.into_bytes()
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let state = example();
+        assert_eq!(load(&mut Reader::new(&bytes(&state))).unwrap(), state);
+    }
+
+    proptest! {
+        #[test]
+        fn broken_state_is_an_error_or_taken(
+            edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            noise in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let mut edited = bytes(&example());
+            for (at, value) in edits {
+                let at = at.index(edited.len());
+                edited[at] = value;
+            }
+            tsi_state(&edited);
+            tsi_state(&noise);
+        }
+    }
+}

@@ -136,8 +136,8 @@ impl VsockWorker {
     fn serve(&mut self, ram: &SharedRam, host: &mut Host, now: Instant) -> Result<(), RingError> {
         self.take_events(host, now);
         host.muxer.handle_timeout(now);
-        host.wake_parked(now);
         host.check_policy(now);
+        host.wake_parked(now);
         host.act(now);
         if self.events.serve(ram)? {
             self.interrupt.trigger(Signal::Queue(self.events.queue.index));

@@ -356,6 +356,29 @@ fn a_limit_on_bytes_delays_them_and_loses_none() {
 }
 
 #[test]
+fn a_new_policy_without_a_limit_lets_what_waits_go() {
+    let (listener, addr) = listen();
+    // Which would take hours.
+    let limit = r#""limits":{"bytes":{"per_second":1,"burst":1000}}"#;
+    let mut guest = Guest::under(&format!(r#"{{"rules":[{}],{limit}}}"#, allow(addr)));
+    let mut peer = guest.open(&listener);
+    let bytes = pattern(50_000);
+    guest.stream(620, op::RW, 0, &bytes);
+    let mut got = vec![0; bytes.len()];
+    peer.read_exact(&mut got[..1000]).unwrap();
+    peer.write_all(b"and the other way").unwrap();
+    guest.device.egress().replace(Policy::from_json(rules(&[allow(addr)]).as_bytes()).unwrap());
+    peer.read_exact(&mut got[1000..]).unwrap();
+    assert!(got == bytes);
+    loop {
+        let (header, payload) = guest.next();
+        if header.op == op::RW {
+            break assert_eq!(payload, b"and the other way");
+        }
+    }
+}
+
+#[test]
 fn connections_over_the_rate_are_refused() {
     let (_listener, addr) = listen();
     let limit = r#""limits":{"connections":{"per_second":1,"burst":2}}"#;
