@@ -8,6 +8,7 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 
 use super::config::{FsConfig, FsConfigError, TAG_MAX};
 use super::exchange::Scratch;
+use super::poll::Poll;
 use super::server::{Dax, FileServer, Share};
 use super::state::{load_session, save_session};
 use super::worker::{FsWorker, InFlight, WAITING_THREADS};
@@ -88,7 +89,8 @@ impl Fs {
         let (scratch, counters) = (Scratch::default(), self.counters.clone());
         let in_flight = InFlight::new(Arc::clone(&self.waiting))
             .map_err(|source| ActivateError::Host { what: "event descriptor", source })?;
-        Ok(FsWorker { memory, queues, interrupt, server, scratch, counters, in_flight, failed: false })
+        let poll = Poll::default();
+        Ok(FsWorker { memory, queues, interrupt, server, scratch, counters, in_flight, poll, failed: false })
     }
 }
 

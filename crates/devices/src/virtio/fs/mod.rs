@@ -12,6 +12,7 @@
 //! | `message` | checks lengths, parses arguments into a typed request | yes |
 //! | `names` | what may be a name | yes |
 //! | `nodes` | the inodes a guest knows, as (parent, name) and identity | yes |
+//! | `poll` | when to wait for the next request awake | yes |
 //! | `recent` | which descriptors are worth keeping | yes |
 //! | `maps` | what is mapped where in the DAX window | yes |
 //! | `overlay` | entries that exist only in memory | yes |
@@ -42,7 +43,8 @@
 //! Each device has a thread of its own with a umask of its own (0); the process's umask is untouched. What may
 //! wait for the host goes to up to four further threads, and others are served meanwhile: reads of what the host
 //! does not have in memory (it tells, by `RWF_NOWAIT`), long writes, `fsync`, `fallocate`, copies. Reads and
-//! writes on a file system in memory are done at once. FIFOs and locks are the guest's own and never get here. As
+//! writes on a file system in memory are done at once. A guest that makes one request after another is waited for awake,
+//! for a tenth of a millisecond. FIFOs and locks are the guest's own and never get here. As
 //! root, new files belong to the guest's user; otherwise to the user of this process.
 //!
 //! # Example
@@ -76,6 +78,7 @@ mod message;
 mod names;
 mod nodes;
 mod overlay;
+mod poll;
 mod recent;
 mod server;
 mod state;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::exchange::{Outcome, Scratch, Task, exchange};
+use super::poll::Poll;
 use super::server::FileServer;
 use super::sys;
 use crate::shell::{Pool, QueueWorker};
@@ -77,6 +79,7 @@ pub(super) struct FsWorker {
     pub scratch: Scratch,
     pub counters: Arc<IoCounters>,
     pub in_flight: InFlight,
+    pub poll: Poll,
     /// Set after a malformed ring; the queues are not touched until reset.
     pub failed: bool,
 }
@@ -106,15 +109,30 @@ impl FsWorker {
 
     /// Serves up to [`BATCH`] requests of one queue; true if more may be waiting.
     fn batch(&mut self, index: usize) -> Result<bool, RingError> {
-        let Self { memory, queues, server, scratch, counters, in_flight, .. } = self;
-        let Some(DeviceQueue { queue, index: number, .. }) = queues.get_mut(index) else { return Ok(false) };
-        if !queue.ready() {
+        let ready = self.queues.get(index).is_some_and(|q| q.queue.ready());
+        if !ready {
             return Ok(false);
         }
+        self.poll.woken(Instant::now());
+        let mut left = BATCH;
+        loop {
+            self.serve(index, &mut left)?;
+            if left == 0 || !self.look_for_more(index)? {
+                break;
+            }
+        }
+        let Some(DeviceQueue { queue, .. }) = self.queues.get_mut(index) else { return Ok(false) };
+        Ok(left == 0 || queue.enable_notification(&*self.memory)?)
+    }
+
+    /// Serves what is there, `left` requests at most, and interrupts for all of them.
+    fn serve(&mut self, index: usize, left: &mut usize) -> Result<(), RingError> {
+        let Self { memory, queues, server, scratch, counters, in_flight, .. } = self;
+        let Some(DeviceQueue { queue, index: number, .. }) = queues.get_mut(index) else { return Ok(()) };
         let ram = &**memory;
         queue.disable_notification(ram)?;
-        let (mut taken, mut answered) = (0, 0);
-        while taken < BATCH {
+        let mut answered = false;
+        while *left > 0 {
             if in_flight.count >= MAX_IN_FLIGHT {
                 // Goes on when one of them is finished.
                 break;
@@ -124,7 +142,7 @@ impl FsWorker {
             if head >= queue.size() {
                 return Err(RingError::Head { head, size: queue.size() });
             }
-            taken += 1;
+            *left -= 1;
             scratch.taken = 0;
             let outcome = exchange(server, scratch, memory, chain);
             counters.from_guest(scratch.taken as u64);
@@ -132,15 +150,35 @@ impl FsWorker {
                 Outcome::Written(written) => {
                     queue.add_used(ram, head, written)?;
                     counters.to_guest(written.into());
-                    answered += 1;
+                    answered = true;
                 }
                 Outcome::Later(task) => in_flight.start(index, head, task),
             }
         }
-        if answered > 0 && queue.needs_notification(ram)? {
+        if answered && queue.needs_notification(ram)? {
             self.interrupt.trigger(Signal::Queue(*number));
         }
-        Ok(taken == BATCH || queue.enable_notification(ram)?)
+        Ok(())
+    }
+
+    /// Waits for the next request awake, if that is likely to come soon. True if it came.
+    fn look_for_more(&mut self, index: usize) -> Result<bool, RingError> {
+        let Self { memory, queues, in_flight, poll, .. } = self;
+        let Some(DeviceQueue { queue, .. }) = queues.get(index) else { return Ok(false) };
+        let start = Instant::now();
+        // Finished requests of other threads are told through the event loop.
+        if !poll.idle(start) || in_flight.count > 0 {
+            return Ok(false);
+        }
+        loop {
+            std::thread::yield_now();
+            if queue.avail_idx(&**memory, Ordering::Acquire)?.0 != queue.next_avail() {
+                return Ok(true);
+            }
+            if !poll.go_on(start, Instant::now()) {
+                return Ok(false);
+            }
+        }
     }
 
     /// Gives finished requests back to the driver.

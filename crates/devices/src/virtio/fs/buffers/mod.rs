@@ -78,7 +78,10 @@ impl Buffers {
         else {
             return false;
         };
-        self.list.push(buffer);
+        // Pages next to each other are one piece for a file.
+        if self.list.last_mut().is_none_or(|last| !last.append(buffer)) {
+            self.list.push(buffer);
+        }
         self.left = left;
         true
     }

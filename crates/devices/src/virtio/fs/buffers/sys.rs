@@ -37,6 +37,14 @@ impl HostBuffer {
         self.0.iov_len
     }
 
+    /// Adds a piece of the same RAM that begins where this one ends; false if it does not.
+    pub fn append(&mut self, next: HostBuffer) -> bool {
+        let adjacent = self.0.iov_base.wrapping_byte_add(self.0.iov_len) == next.0.iov_base;
+        let len = self.0.iov_len.checked_add(next.0.iov_len).filter(|_| adjacent);
+        self.0.iov_len = len.unwrap_or(self.0.iov_len);
+        len.is_some()
+    }
+
     /// Takes the first `len` bytes off, at most all.
     pub fn split_front(&mut self, len: usize) -> Self {
         let len = len.min(self.0.iov_len);
