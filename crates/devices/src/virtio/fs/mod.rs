@@ -18,7 +18,7 @@
 //! | `overlay` | entries that exist only in memory | yes |
 //! | `server` | the requests themselves, against the host | |
 //! | `sys` | system calls | |
-//! | `state` | the saved form | yes |
+//! | `state` | the saved form | |
 //!
 //! # How a file is found
 //!
@@ -38,14 +38,19 @@
 //! checks permissions) and locks (they are local to the guest). `fsync` reaches the host's disk; `sync` of
 //! the whole file system does not, as it would write back what other programs of the host hold too.
 //!
+//! # DAX
+//!
+//! A share with a window ([`FsConfig::dax_window`]) shows parts of files in it when the guest asks
+//! (`FUSE_SETUPMAPPING`). That bypasses requests: reads and writes of a file mounted with `dax` are memory accesses to
+//! the host's page cache. A saved session holds what was mapped; a restored one maps it again, and fails if it cannot.
+//!
 //! # Threads
 //!
 //! Each device has a thread of its own with a umask of its own (0); the process's umask is untouched. What may
 //! wait for the host goes to up to four further threads, and others are served meanwhile: reads of what the host
 //! does not have in memory (it tells, by `RWF_NOWAIT`), long writes, `fsync`, `fallocate`, copies. Reads and
-//! writes on a file system in memory are done at once. A guest that makes one request after another is waited for awake,
-//! for a tenth of a millisecond. FIFOs and locks are the guest's own and never get here. As
-//! root, new files belong to the guest's user; otherwise to the user of this process.
+//! writes on a file system in memory are done at once. A guest that makes one request after another is waited for
+//! awake, for a tenth of a millisecond. FIFOs and locks are the guest's own and never get here. As root, new files belong to the guest's user; otherwise to the user of this process.
 //!
 //! # Example
 //!

@@ -1,6 +1,7 @@
 //! A session's saved form.
 //!
-//! Nodes are saved as places and identities, handles as nodes and flags; nothing is opened on restore.
+//! Nodes are saved as places and identities, handles as nodes and flags; nothing is opened on restore but what the
+//! guest has mapped in the window.
 //! What cannot be found again, or is another object then, answers ESTALE when the guest uses it. Directory
 //! positions travel in every READDIR request, so a directory handle is its node. Locks are the guest
 //! kernel's own.
