@@ -1,18 +1,20 @@
 //! A stock kernel: Debian's cloud kernel, with an initial RAM disk of busybox and the virtio modules of its package. It
 //! has neither an MP table parser nor command-line devices, so what it sees, it sees through ACPI.
 
-use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write};
+use std::io::{BufRead, BufReader, PipeWriter, Write};
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, channel};
 
 use purlin::{BootMethod, Console, ExitReason, Kernel, SerialLine, Share, Vm, VmConfig, VmExit};
 
-use crate::support::{rootfs, stock, wait};
+use crate::support::{LIMIT, rootfs, stock, wait};
 
 /// A guest whose shell is on a serial line between two pipes.
 struct Guest {
     vm: Vm,
     to: PipeWriter,
-    from: BufReader<PipeReader>,
+    /// Lines, read on a thread: a guest that says nothing is a failure, not a wait.
+    from: Receiver<String>,
 }
 
 impl Guest {
@@ -29,17 +31,26 @@ impl Guest {
             .serial_line(line);
         let vm = change(config).build().unwrap();
         vm.start().unwrap();
-        Guest { vm, to, from: BufReader::new(from) }
+        let (send, lines) = channel();
+        std::thread::spawn(move || {
+            let mut from = BufReader::new(from);
+            let mut line = Vec::new();
+            while from.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                if send.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                    break;
+                }
+                line.clear();
+            }
+        });
+        Guest { vm, to, from: lines }
     }
 
     /// Everything up to a line that contains `mark`.
     fn until(&mut self, mark: &str) -> String {
         let mut text = String::new();
         loop {
-            let mut line = Vec::new();
-            let count = self.from.read_until(b'\n', &mut line).unwrap();
-            let line = String::from_utf8_lossy(&line);
-            assert!(count > 0, "the guest ended without {mark:?}:\n{text}");
+            let line = self.from.recv_timeout(LIMIT);
+            let line = line.unwrap_or_else(|e| panic!("{e}: no {mark:?}, only\n{text}"));
             text += &line;
             if line.contains(mark) {
                 return text;
@@ -117,9 +128,10 @@ fn a_stock_kernel_entered_by_pvh() {
     let button = guest.run("cat /proc/bus/input/devices");
     assert!(button.contains("Power Button"), "{button}");
     let event = button.split_ascii_whitespace().find(|word| word.starts_with("event")).unwrap();
-    writeln!(guest.to, "(echo listening; dd if=/dev/input/{event} bs=24 count=1 | od -An -tx2)").unwrap();
-    guest.until("listening\r");
+    // Opened before it is pressed, so that the event waits.
+    guest.run(&format!("exec 3</dev/input/{event}"));
     guest.vm.press_power_button().unwrap();
+    writeln!(guest.to, "dd bs=24 count=1 <&3 | od -An -tx2").unwrap();
     // EV_KEY, KEY_POWER, pressed.
     guest.until("0001 0074 0001");
     let exit = guest.end("poweroff -f");
