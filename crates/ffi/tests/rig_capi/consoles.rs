@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::c::pty::{expect, mode, terminal};
-use crate::guest::{Host, finish, piped};
+use crate::guest::{Host, finish, piped, variable};
 
 #[test]
 #[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
@@ -17,6 +17,27 @@ fn output_to_a_file() {
     assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(4), "", ""));
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.contains("out\r\n") && text.contains("err\r\n"), "{text:?}");
+}
+
+/// A stock kernel prints before it has a driver for the console; its own init is on the same line, and powers off.
+#[test]
+#[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
+fn early_output_of_a_stock_kernel() {
+    let host = Host::new();
+    let file = host.bench.path("console.log");
+    let stock = variable("PURLIN_STOCK");
+    let [initramfs, kernel] = ["initramfs.cpio", "vmlinuz"].map(|name| stock.join(name));
+    let words = "console=hvc0 panic=-1 purlin.bench";
+    let mut options = vec!["-o", file.to_str().unwrap(), "-i", initramfs.to_str().unwrap(), "-w", words];
+    options.extend(["-k", kernel.to_str().unwrap()]);
+    let ended = host.run(&options, "true", b"");
+    let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{}{text}", ended.stderr);
+    assert!(
+        text.contains("Linux version") && text.contains("earlycon: uart8250 at I/O port 0x3f8"),
+        "{text}"
+    );
+    assert!(text.contains("init-runs"), "{text}");
 }
 
 /// The child has these descriptors from 100 on, more than this process has.

@@ -12,3 +12,4 @@ mod egress;
 mod ends;
 mod files;
 mod guest;
+mod interactive;
