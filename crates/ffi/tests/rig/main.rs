@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure is a failed test")]
 mod balloon;
+mod boot;
 mod exits;
 mod init;
 mod lifecycle;
