@@ -36,6 +36,9 @@ pub(super) fn load(r: &mut Reader<'_>) -> Result<Controller, DecodeError> {
     let has_driver = r.bool("has_driver")?;
     let scanning = r.bool("scanning")?;
     let (has_parameter, command) = (r.bool("has_parameter")?, r.u8("parameter_of")?);
+    if !has_parameter && command != 0 {
+        return Err(DecodeError::Value { field: "parameter_of", value: command.into() });
+    }
     let keyboard = Keyboard { scanning, parameter_of: has_parameter.then_some(command) };
     let queue = Queue(VecDeque::from(r.bytes("queue", CAPACITY as u32)?.to_vec()));
     Ok(Controller { control, output_port, expect, queue, keyboard, has_driver })

@@ -184,6 +184,7 @@ fn a_saved_state_goes_on_where_it_was() {
         device().restore(&Section::new(section.id, payload)).is_ok()
     };
     assert!(with(2, 0) && !with(2, 3), "what is expected next");
+    assert!(!with(5, 0), "a command that waits for no parameter");
     assert!(!with(3, 2) && !with(7, 33) && !with(7, 8), "a flag, a length, bytes behind the end");
     for length in 0..golden.len() {
         let cut = Section::new(section.id, golden[..length].to_vec());
