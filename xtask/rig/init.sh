@@ -22,6 +22,7 @@ mount -t sysfs sysfs sys
 mount -t debugfs debugfs sys/kernel/debug
 mount -t devtmpfs dev dev
 mkdir -p dev/pts dev/shm dev/net
+ln -s /proc/self/fd dev/fd
 mount -t devpts devpts dev/pts
 mount -t tmpfs shm dev/shm
 mount -t tmpfs run run

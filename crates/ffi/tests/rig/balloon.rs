@@ -45,9 +45,10 @@ fn memory_goes_back_when_the_guest_frees_it_and_when_it_is_asked_for() {
     assert!(full > 200, "{full} MiB resident with a file of 200 MiB");
     stdin.write_all(b"\n").unwrap();
     assert_eq!(lines.next().unwrap(), "freed");
-    // Free page reporting, without anybody asking.
-    until("reporting", || resident() + 180 < full);
-    assert!(vm.balloon().counters().reported >= 180 << 20);
+    // Free page reporting, without anybody asking. Not all: only whole free blocks are reported, and other memory
+    // may have become resident in the meantime.
+    until("reporting", || resident() + 150 < full);
+    assert!(vm.balloon().counters().reported >= 150 << 20);
     assert_eq!(vm.balloon().actual(), 0);
 
     // The guest gives half of what it has and takes it back.
