@@ -27,10 +27,17 @@ pub fn mode(terminal: &impl AsRawFd) -> (u32, u32, u32) {
     (mode.c_iflag, mode.c_oflag, mode.c_lflag)
 }
 
+/// Nothing comes for longer than this: it will not come.
+const SILENCE_MS: i32 = 120_000;
+
 /// Reads until the text has come.
 pub fn expect(master: &mut File, text: &str) {
     let mut seen = Vec::new();
     while !String::from_utf8_lossy(&seen).contains(text) {
+        let mut ready = libc::pollfd { fd: master.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: the pointer is to one pollfd.
+        let polled = unsafe { libc::poll(&mut ready, 1, SILENCE_MS) };
+        assert_eq!(polled, 1, "no {text:?} after {:?}", String::from_utf8_lossy(&seen));
         let mut byte = [0];
         let count = master.read(&mut byte);
         assert!(matches!(count, Ok(1)), "{count:?} after {:?}", String::from_utf8_lossy(&seen));

