@@ -175,6 +175,13 @@ impl Host {
         }
     }
 
+    /// The end can be read before the event that says whether the peer has left altogether is taken: asks.
+    pub fn note_hang_up(&mut self, now: Instant, socket: SocketId) {
+        if self.sockets.get(socket).is_some_and(|sock| sock.has_hung_up()) {
+            self.muxer.handle_socket(now, socket, SocketEvent::HungUp);
+        }
+    }
+
     /// Ends everything but the listeners of mapped ports.
     pub fn reset(&mut self, now: Instant) {
         self.muxer.reset();

@@ -88,7 +88,10 @@ impl VsockWorker {
         };
         host.spent(socket, granted, *result.as_ref().unwrap_or(&0));
         let n = match result {
-            Ok(0) => return Ok(ReadOutcome::End),
+            Ok(0) => {
+                host.note_hang_up(now, socket);
+                return Ok(ReadOutcome::End);
+            }
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(ReadOutcome::Drained),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(ReadOutcome::More),

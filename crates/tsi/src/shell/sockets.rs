@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use purlin_vmm_core::memory::VolatileSlice;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -67,6 +68,13 @@ pub(super) const MOST_APPETITE: usize = 64;
 impl Sock {
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Whether the peer neither sends nor reads any more.
+    pub fn has_hung_up(&self) -> bool {
+        let mut state = [PollFd::from_borrowed_fd(self.fd(), PollFlags::empty())];
+        let polled = rustix::event::poll(&mut state, Some(&Timespec::default()));
+        polled.is_ok() && state.iter().any(|fd| fd.revents().contains(PollFlags::HUP))
     }
 
     /// Learns from a read that filled `used` of the buffers offered.
