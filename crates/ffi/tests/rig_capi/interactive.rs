@@ -17,11 +17,6 @@ fn pattern(len: usize) -> Vec<u8> {
 #[test]
 #[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
 fn a_session_at_a_terminal() {
-    // Hangs once in about three runs on a busy host, cause unknown: a known defect, to be run by name until it is found.
-    if std::env::args().all(|word| !word.contains("terminal")) {
-        println!("left out: name it to run it (cargo xtask test --rig-only terminal)");
-        return;
-    }
     let pasted = pattern(1 << 20);
     let copy = rootfs().join("tmp/pasted");
     std::fs::write(&copy, &pasted).unwrap();
