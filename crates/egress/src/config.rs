@@ -8,12 +8,20 @@ use crate::net::EmbeddedIpv4;
 use crate::redirect::RedirectHeader;
 use crate::rule::Rule;
 
-/// Most rules of a policy built in Rust. In JSON the limit is [`MAX_JSON_RULES`](crate::MAX_JSON_RULES).
+/// Most rules of a policy built in Rust. In JSON the limit is [`MAX_JSON_RULES`].
 pub const MAX_RULES: usize = 1 << 20;
+/// Longest JSON policy in bytes.
+pub const MAX_JSON_LEN: usize = 1 << 20;
+/// Most rules in a JSON policy.
+pub const MAX_JSON_RULES: usize = 65_536;
+/// Deepest nesting of arrays and objects in a JSON policy.
+pub const MAX_JSON_DEPTH: usize = 8;
 /// Most networks added to the floor.
 pub const MAX_FLOOR_NETWORKS: usize = 1024;
 /// Most trusted resolvers.
 pub const MAX_RESOLVERS: usize = 64;
+
+const _: () = assert!(MAX_JSON_RULES <= MAX_RULES);
 
 /// Everything that makes a policy. The default is no rule at all, which denies everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

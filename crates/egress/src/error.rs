@@ -1,7 +1,7 @@
 //! Why a policy is refused.
 
+use crate::config::MAX_JSON_LEN;
 use crate::host::HostNameError;
-use crate::json::{MAX_JSON_LEN, MAX_JSON_RULES};
 
 /// Why a policy is refused. Nothing of a refused policy takes effect.
 #[derive(Debug, thiserror::Error)]
@@ -120,5 +120,3 @@ impl PolicyError {
         Self::Field { field: field.into(), problem }
     }
 }
-
-const _: () = assert!(MAX_JSON_RULES <= crate::config::MAX_RULES);

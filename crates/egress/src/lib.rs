@@ -84,7 +84,10 @@ pub mod reference;
 #[doc(hidden)]
 pub mod testing;
 
-pub use config::{DnsConfig, Limits, MAX_FLOOR_NETWORKS, MAX_RESOLVERS, MAX_RULES, PolicyConfig, Rate};
+pub use config::{
+    DnsConfig, Limits, MAX_FLOOR_NETWORKS, MAX_JSON_DEPTH, MAX_JSON_LEN, MAX_JSON_RULES, MAX_RESOLVERS,
+    MAX_RULES, PolicyConfig, Rate,
+};
 pub use counters::Counters;
 pub use dns::{
     Answer, DnsError, DnsStream, MAX_ADDRESSES, MAX_ALIASES, MAX_NAMES_PER_ADDRESS, MAX_PINNED_ADDRESSES,
@@ -96,7 +99,6 @@ pub use floor::{Floor, LOOPBACK, METADATA, PRIVATE};
 pub use flow::{Decision, Flow, NameCheck, NameCheckFailure, Reason};
 pub use host::{HostName, HostNameError, HostPattern, MAX_NAME_LEN};
 pub use inspect::{InspectError, Inspection, Inspector, MAX_INSPECTED};
-pub use json::{MAX_JSON_DEPTH, MAX_JSON_LEN, MAX_JSON_RULES};
 pub use log::{DEFAULT_LOG_CAPACITY, DecisionLog, LogEntry};
 pub use net::{Cidr, EmbeddedIpv4, judged_address};
 pub use policy::Policy;

@@ -29,8 +29,6 @@ pub struct Policy(Option<Arc<Compiled>>);
 #[derive(Debug)]
 struct Compiled {
     rules: Vec<Rule>,
-    /// What a decision needs of each rule, close together.
-    outcomes: Vec<Outcome>,
     floor: Vec<Cidr>,
     v4: AddressTable<u32>,
     v6: AddressTable<u128>,
@@ -41,12 +39,40 @@ struct Compiled {
     redirect: RedirectHeader,
 }
 
-/// What a rule says, without what it matches.
-#[derive(Clone, Copy, Debug)]
-struct Outcome {
-    verdict: Verdict,
-    any_protocol: bool,
+/// What a rule says, in short: the lowest bits of its number, so that most decisions need no look at the rule.
+#[derive(Clone, Copy)]
+enum Said {
+    Deny = 0,
+    Allow = 1,
+    Redirect = 2,
+    /// Denied, by a network of the floor.
+    Floor = 3,
 }
+
+impl Said {
+    /// Bits of a rule's number that are not its place.
+    const BITS: u32 = 2;
+
+    const fn of(rule: &Rule) -> Self {
+        match rule.verdict {
+            Verdict::Deny => Self::Deny,
+            Verdict::Allow => Self::Allow,
+            Verdict::Redirect(_) => Self::Redirect,
+        }
+    }
+
+    /// The number of the rule at `place`, of the floor and the rules together, which says this.
+    const fn at(self, place: u32) -> RuleId {
+        place << Self::BITS | self as u32
+    }
+
+    /// Whether a rule number says this.
+    const fn by(self, id: RuleId) -> bool {
+        id != NO_RULE && id & ((1 << Self::BITS) - 1) == self as u32
+    }
+}
+
+const _: () = assert!((MAX_RULES + 2 * MAX_FLOOR_NETWORKS) << Said::BITS < NO_RULE as usize);
 
 impl Policy {
     /// The policy of a machine that was given none: everything is allowed, without a floor or limits.
@@ -64,17 +90,16 @@ impl Policy {
         let floor = check_config(&config)?.all();
         let mut tables = Tables::default();
         for (id, network) in (0..).zip(&floor) {
-            tables.add_floor(*network, id);
+            tables.add_floor(*network, Said::Floor.at(id));
         }
         for ((index, rule), place) in config.rules.iter().enumerate().zip(floor.len()..) {
-            let id = RuleId::try_from(place).unwrap_or(NO_RULE);
+            // Within `MAX_RULES` and `MAX_FLOOR_NETWORKS`.
+            let place = u32::try_from(place).unwrap_or(u32::MAX);
             tables
-                .add_rule(rule, id, config.embedded_ipv4)
+                .add_rule(rule, Said::of(rule).at(place), config.embedded_ipv4)
                 .map_err(|p| PolicyError::rule(index, "base", p))?;
         }
-        let outcome = |rule: &Rule| Outcome { verdict: rule.verdict, any_protocol: rule.protocol.is_none() };
         Ok(Self(Some(Arc::new(Compiled {
-            outcomes: config.rules.iter().map(outcome).collect(),
             rules: config.rules,
             floor,
             v4: tables.v4.build(),
@@ -168,28 +193,32 @@ impl Compiled {
                 let own = self.v6.first_rule(a.to_bits(), protocol, port);
                 // Judged as IPv6, but the floor holds for what a translator makes of it.
                 let inside = embedded_v4(a).map(|v4| self.v4.first_rule(v4.to_bits(), protocol, port));
-                inside.filter(|id| self.floor.get(*id as usize).is_some()).map_or(own, |id| id.min(own))
+                inside.filter(|id| Said::Floor.by(*id)).map_or(own, |id| id.min(own))
             }
         }
     }
 
     /// What the rule with this number means for a flow.
     fn decision(&self, id: RuleId, flow: &Flow, judged: IpAddr, host: Option<HostName>) -> Decision {
-        let place = id as usize;
+        let place = (id >> Said::BITS) as usize;
+        let index = place.wrapping_sub(self.floor.len());
+        if host.is_none() && (Said::Deny.by(id) || Said::Allow.by(id)) {
+            // The two usual answers, in one piece: a processor cannot guess which it is.
+            let verdict = if Said::Deny.by(id) { Verdict::Deny } else { Verdict::Allow };
+            return Decision::new(verdict, Reason::Rule(index));
+        }
         if let Some(network) = self.floor.get(place) {
             return Decision::deny(Reason::Floor(*network));
         }
-        let found = place.checked_sub(self.floor.len()).and_then(|i| Some((i, self.outcomes.get(i)?)));
-        let Some((index, outcome)) = found else { return Decision::deny(Reason::NoRule) };
-        let port = flow.destination.port();
+        let Some(rule) = self.rules.get(index) else { return Decision::deny(Reason::NoRule) };
         let by_name = host.is_some();
-        let mut decision = Decision { host, ..Decision::new(outcome.verdict, Reason::Rule(index)) };
-        match (outcome.verdict, flow.protocol, port) {
+        let mut decision = Decision { host, ..Decision::new(rule.verdict, Reason::Rule(index)) };
+        match (rule.verdict, flow.protocol, flow.destination.port()) {
             (Verdict::Redirect(_), _, _) if judged.is_ipv6() && self.redirect.magic_v6.is_none() => {
                 decision.verdict = Verdict::Deny;
                 decision.reason = Reason::RedirectNeedsIpv4(index);
             }
-            (Verdict::Allow, Protocol::Udp, HTTPS) if by_name && outcome.any_protocol => {
+            (Verdict::Allow, Protocol::Udp, HTTPS) if by_name && rule.protocol.is_none() => {
                 decision.verdict = Verdict::Deny;
                 decision.reason = Reason::UncheckedName(index);
             }

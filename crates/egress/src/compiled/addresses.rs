@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::forest::{Maps, NodeId};
+use super::forest::{MapId, Maps, NodeId};
 use super::search::{Key, SearchTree};
-use super::{PortRule, RuleId};
+use super::{NO_RULE, PortRule, RuleId};
 use crate::rule::Protocol;
 
 /// Addresses as numbers.
@@ -31,11 +31,9 @@ impl AddressBits for u128 {
 
 /// Networks and the rules written for them.
 #[derive(Debug)]
-pub(crate) struct AddressTable<K> {
-    /// Where the innermost network changes.
-    starts: SearchTree<K>,
-    /// The innermost network from each start on.
-    nodes: Vec<NodeId>,
+pub(crate) struct AddressTable<K: Key> {
+    /// Where the innermost network changes, with the maps of the network from there on.
+    starts: SearchTree<K, MapId>,
     maps: Maps,
 }
 
@@ -72,7 +70,8 @@ impl<K: AddressBits> Networks<K> {
             around.push((last.next(), node));
         }
         cells.leave_until(None, &mut around);
-        AddressTable { starts: SearchTree::new(cells.starts), nodes: cells.nodes, maps }
+        let values: Vec<_> = cells.nodes.into_iter().map(NodeId::maps).collect();
+        AddressTable { starts: SearchTree::new(&cells.starts, &values), maps }
     }
 }
 
@@ -113,7 +112,8 @@ impl<K: AddressBits> Cells<K> {
 impl<K: AddressBits> AddressTable<K> {
     /// The first rule for an address and port.
     pub(crate) fn first_rule(&self, address: K, protocol: Protocol, port: u16) -> RuleId {
-        let node = self.nodes.get(self.starts.find(address)).copied().unwrap_or(NodeId::ROOT);
-        self.maps.first_rule(node.map(protocol), port)
+        // Which protocol comes next cannot be predicted: an index, not a branch.
+        let map = self.starts.find(address, protocol as usize);
+        map.map_or(NO_RULE, |map| self.maps.first_rule(map, port))
     }
 }

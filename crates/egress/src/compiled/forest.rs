@@ -12,9 +12,14 @@ const ALWAYS_MERGED: usize = 8;
 /// nesting, and only where many port ranges were written at every other level.
 const MERGED_GROWTH: usize = 16;
 
-/// A map from port to rule: where it starts in its [`Maps`].
+/// A map from port to rule: either the one answer for every port, or where the map is in its [`Maps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MapId(u32);
+
+/// In a [`MapId`]: the rest is a rule number.
+const ANSWER: u32 = 1 << 31;
+/// In a [`MapId`] that is no answer: the rest is an index of [`Maps::large`], else of [`Maps::small`].
+const LARGE: u32 = 1 << 30;
 
 /// A node: a place where rules were written, or the space around them. It has a map per protocol, in the
 /// order of [`Protocol::ALL`].
@@ -29,17 +34,35 @@ impl NodeId {
     pub(super) fn map(self, protocol: Protocol) -> MapId {
         self.0.get(protocol as usize).copied().unwrap_or(Maps::EMPTY)
     }
+
+    pub(super) fn maps(self) -> [MapId; 2] {
+        self.0
+    }
 }
 
-/// Maps, each in one piece so that a small one is one or two cache lines: a header, a link if there is one,
-/// and the runs.
+/// Maps that are more than one answer.
 #[derive(Debug)]
 pub(super) struct Maps {
-    words: Vec<u64>,
+    small: Vec<Small>,
+    /// Each in one piece: a header, a link if there is one, and the runs.
+    large: Vec<u64>,
 }
 
-/// A map taken apart.
-struct Map<'a> {
+/// Runs of a small map.
+const FEW: usize = 5;
+
+/// A map of few runs.
+#[derive(Debug)]
+#[repr(align(32))]
+struct Small {
+    /// Where the runs behind the first start. Filled up with the last port, which adds nothing:
+    starts: [u16; FEW - 1],
+    /// filled up with the last answer.
+    ids: [RuleId; FEW],
+}
+
+/// A large map taken apart.
+struct Large<'a> {
     runs: &'a [u64],
     link: Option<Link>,
 }
@@ -70,13 +93,41 @@ fn run(word: u64) -> Run {
     Run { start: u16::try_from(start).unwrap_or(u16::MAX), id }
 }
 
+impl Small {
+    /// `None` if there are too many runs.
+    fn new(runs: &[Run]) -> Option<Self> {
+        let (first, behind) = runs.split_first()?;
+        let last = runs.last()?;
+        if runs.len() > FEW {
+            return None;
+        }
+        let mut small = Self { starts: [u16::MAX; FEW - 1], ids: [last.id; FEW] };
+        small.starts.iter_mut().zip(behind).for_each(|(to, run)| *to = run.start);
+        small.ids.iter_mut().zip(runs).for_each(|(to, run)| *to = run.id);
+        debug_assert_eq!(first.start, 0);
+        Some(small)
+    }
+
+    fn first_rule(&self, port: u16) -> RuleId {
+        let run = self.starts.iter().map(|start| usize::from(*start <= port)).sum::<usize>();
+        self.ids.get(run).copied().unwrap_or(NO_RULE)
+    }
+
+    fn runs(&self) -> Vec<Run> {
+        let starts = std::iter::once(0).chain(self.starts);
+        let mut runs: Vec<Run> = starts.zip(self.ids).map(|(start, id)| Run { start, id }).collect();
+        runs.dedup_by_key(|run| run.id);
+        runs
+    }
+}
+
 impl Maps {
     /// The map without rules.
-    const EMPTY: MapId = MapId(0);
+    const EMPTY: MapId = MapId(ANSWER | NO_RULE);
 
-    /// The map without rules alone.
-    pub(super) fn new() -> Self {
-        Self { words: vec![1, word(0, NO_RULE)] }
+    /// No maps.
+    pub(super) const fn new() -> Self {
+        Self { small: Vec::new(), large: Vec::new() }
     }
 
     /// A node inside `parent`, with the rules written at the node itself.
@@ -91,17 +142,25 @@ impl Maps {
 
     /// The first rule for `port` in a map and those it links to.
     pub(super) fn first_rule(&self, map: MapId, port: u16) -> RuleId {
-        let last_of_port = word(port.into(), u32::MAX);
         let mut lowest = NO_RULE;
-        let mut at = Some(map);
-        while let Some(id) = at {
-            let map = self.map(id);
-            let after = map.runs.partition_point(|run| *run <= last_of_port);
+        let mut at = map;
+        loop {
+            if at.0 & ANSWER != 0 {
+                return lowest.min(at.0 & !ANSWER);
+            }
+            if at.0 & LARGE == 0 {
+                let found = self.small.get(at.0 as usize).map(|small| small.first_rule(port));
+                return lowest.min(found.unwrap_or(NO_RULE));
+            }
+            let map = self.large(at);
+            let after = map.runs.partition_point(|run| *run <= word(port.into(), u32::MAX));
             let found = after.checked_sub(1).and_then(|place| map.runs.get(place));
             lowest = lowest.min(found.map_or(NO_RULE, |run| halves(*run).1));
-            at = map.link.filter(|link| link.lowest < lowest).map(|link| link.to);
+            match map.link {
+                Some(link) if link.lowest < lowest => at = link.to,
+                _ => return lowest,
+            }
         }
-        lowest
     }
 
     fn inside(&mut self, parent: MapId, rules: &[PortRule]) -> MapId {
@@ -109,8 +168,7 @@ impl Maps {
             return parent;
         }
         let own = ports::runs(rules);
-        let Map { runs, link } = self.map(parent);
-        let around: Vec<Run> = runs.iter().copied().map(run).collect();
+        let (around, link) = self.runs(parent);
         let merged = ports::merge(&own, &around);
         if merged == around {
             return parent;
@@ -123,17 +181,40 @@ impl Maps {
     }
 
     fn store(&mut self, runs: &[Run], link: Option<Link>) -> MapId {
-        let id = MapId(u32::try_from(self.words.len()).unwrap_or(u32::MAX));
+        let place = |len: usize| u32::try_from(len).unwrap_or(u32::MAX) & !(ANSWER | LARGE);
+        match (runs, link) {
+            ([all], None) => return MapId(ANSWER | all.id),
+            (_, None) => {
+                if let Some(small) = Small::new(runs) {
+                    self.small.push(small);
+                    return MapId(place(self.small.len().saturating_sub(1)));
+                }
+            }
+            _ => {}
+        }
+        let id = MapId(LARGE | place(self.large.len()));
         let flag = if link.is_some() { LINKED } else { 0 };
-        self.words.push(flag | runs.len() as u64);
-        self.words.extend(link.map(|link| word(link.to.0, link.lowest)));
-        self.words.extend(runs.iter().map(|run| word(run.start.into(), run.id)));
+        self.large.push(flag | runs.len() as u64);
+        self.large.extend(link.map(|link| word(link.to.0, link.lowest)));
+        self.large.extend(runs.iter().map(|run| word(run.start.into(), run.id)));
         id
     }
 
-    fn map(&self, id: MapId) -> Map<'_> {
-        let words = self.words.get(id.0 as usize..).unwrap_or_default();
-        let Some((header, rest)) = words.split_first() else { return Map { runs: &[], link: None } };
+    /// The runs of a map, and where it goes on.
+    fn runs(&self, id: MapId) -> (Vec<Run>, Option<Link>) {
+        if id.0 & ANSWER != 0 {
+            return (vec![Run { start: 0, id: id.0 & !ANSWER }], None);
+        }
+        if id.0 & LARGE == 0 {
+            return (self.small.get(id.0 as usize).map_or_else(Vec::new, Small::runs), None);
+        }
+        let Large { runs, link } = self.large(id);
+        (runs.iter().copied().map(run).collect(), link)
+    }
+
+    fn large(&self, id: MapId) -> Large<'_> {
+        let words = self.large.get((id.0 & !LARGE) as usize..).unwrap_or_default();
+        let Some((header, rest)) = words.split_first() else { return Large { runs: &[], link: None } };
         let len = (header & !LINKED) as usize;
         let (link, runs) = match rest.split_first() {
             Some((link, runs)) if header & LINKED != 0 => {
@@ -142,7 +223,7 @@ impl Maps {
             }
             _ => (None, rest),
         };
-        Map { runs: runs.get(..len).unwrap_or_default(), link }
+        Large { runs: runs.get(..len).unwrap_or_default(), link }
     }
 }
 
@@ -176,12 +257,29 @@ mod tests {
                 let expected = all.filter(|r| r.first == port).map(|r| r.id).min().unwrap_or(NO_RULE);
                 assert_eq!(maps.first_rule(node.0[0], port), expected, "{depth} {port}");
             }
-            let links = std::iter::successors(maps.map(node.0[0]).link, |link| maps.map(link.to).link);
+            let links = std::iter::successors(maps.runs(node.0[0]).1, |link| maps.runs(link.to).1);
             assert!(links.count() < 17, "depth {depth}");
             assert_eq!(node.0[1], Maps::EMPTY);
         }
         let edges = 33 * 400;
-        assert!(maps.words.len() <= edges * MERGED_GROWTH, "{} words", maps.words.len());
+        assert!(maps.large.len() <= edges * MERGED_GROWTH, "{} words", maps.large.len());
+    }
+
+    /// The number of runs decides how a map is kept, never what it says.
+    #[test]
+    fn maps_of_every_form() {
+        for ports in 0..12_u16 {
+            for last in [100, 65_535 - ports] {
+                let rules: Vec<_> = (0..ports).map(|i| single(last + i, u32::from(i))).collect();
+                let mut maps = Maps::new();
+                let NodeId([map, _]) = maps.node(NodeId::ROOT, &[rules.clone(), vec![]]);
+                for port in (0..120).chain(65_500..=65_535) {
+                    let expected = rules.iter().find(|r| r.first == port).map_or(NO_RULE, |r| r.id);
+                    assert_eq!(maps.first_rule(map, port), expected, "{port} of {ports} ports");
+                }
+                assert_eq!(maps.runs(map).0, ports::runs(&rules));
+            }
+        }
     }
 
     #[test]

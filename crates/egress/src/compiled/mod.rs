@@ -7,6 +7,10 @@
 //!
 //! A rule number is the rule's place in the list, so "first match wins" is "lowest number wins", and the
 //! answers of several nodes (an address, and each name pinned to it) combine by minimum.
+//!
+//! With many rules a lookup is as fast as it touches few cache lines. Of a tree's block it touches one or two,
+//! of its leaves one more; where ports make no difference, the map is its answer; and most other maps are half
+//! a cache line.
 
 mod addresses;
 mod forest;
@@ -18,10 +22,10 @@ pub(crate) use addresses::{AddressTable, Networks};
 pub(crate) use forest::NodeId;
 pub(crate) use names::{NameTable, Patterns};
 
-/// The place of a rule in its list.
+/// The place of a rule in its list; its lowest bits may tell more about the rule.
 pub(crate) type RuleId = u32;
 /// No rule. Greater than every rule number, so that minimum means "first".
-pub(crate) const NO_RULE: RuleId = RuleId::MAX;
+pub(crate) const NO_RULE: RuleId = RuleId::MAX >> 1;
 
 /// A rule's ports and number, as the tables take them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::MAX_JSON_DEPTH;
+use crate::config::MAX_JSON_DEPTH;
 use crate::error::Problem;
 
 /// A JSON value.

@@ -35,18 +35,11 @@ mod fields;
 mod rule;
 mod sections;
 
-use crate::config::PolicyConfig;
+use crate::config::{MAX_JSON_LEN, MAX_JSON_RULES, PolicyConfig};
 use crate::error::{PolicyError, Problem};
 use crate::net::EmbeddedIpv4;
 use document::{Document, Value};
 use fields::Fields;
-
-/// Longest JSON policy in bytes.
-pub const MAX_JSON_LEN: usize = 1 << 20;
-/// Most rules in a JSON policy.
-pub const MAX_JSON_RULES: usize = 65_536;
-/// Deepest nesting of arrays and objects in a JSON policy.
-pub const MAX_JSON_DEPTH: usize = 8;
 
 impl PolicyConfig {
     /// Reads a policy from JSON (the fields are listed in the crate's README).
@@ -54,7 +47,7 @@ impl PolicyConfig {
     /// # Errors
     ///
     /// [`PolicyError::TooLong`] over [`MAX_JSON_LEN`] bytes; [`PolicyError::Json`] for bad JSON, bad UTF-8,
-    /// nesting over [`MAX_JSON_DEPTH`] and trailing text, with line and column; [`PolicyError::Rule`] with
+    /// nesting over [`MAX_JSON_DEPTH`](crate::MAX_JSON_DEPTH) and trailing text, with line and column; [`PolicyError::Rule`] with
     /// the rule's index and the field for a bad rule; [`PolicyError::Field`] for the rest.
     pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
         if json.len() > MAX_JSON_LEN {
