@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::sys::MappedVm;
-use crate::irq::IrqLine;
+use crate::irq::{Edges, IrqLine};
 
 /// A pin of the interrupt controller, raised and lowered at once: one edge.
 ///
@@ -14,11 +14,13 @@ use crate::irq::IrqLine;
 pub struct IrqChipLine {
     vm: Arc<MappedVm>,
     gsi: u32,
+    /// Each handle of a pin must be a clone of one, or edges of two of them can meet.
+    edges: Edges,
 }
 
 impl IrqChipLine {
     pub(super) fn new(vm: Arc<MappedVm>, gsi: u32) -> Self {
-        IrqChipLine { vm, gsi }
+        IrqChipLine { vm, gsi, edges: Edges::default() }
     }
 
     fn set(&self, active: bool) -> io::Result<()> {
@@ -29,7 +31,9 @@ impl IrqChipLine {
 
 impl IrqLine for IrqChipLine {
     fn trigger(&self) -> io::Result<()> {
-        self.set(true)?;
-        self.set(false)
+        self.edges.send(|| {
+            self.set(true)?;
+            self.set(false)
+        })
     }
 }

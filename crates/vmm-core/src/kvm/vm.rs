@@ -131,7 +131,8 @@ impl KvmVm {
         Ok(KvmVcpu::new(index, fd, self.vm.clone()))
     }
 
-    /// An edge-triggered line to pin `gsi` of the interrupt controller. It keeps the virtual machine.
+    /// An edge-triggered line to pin `gsi` of the interrupt controller. It keeps the virtual machine. Ask once for each pin and
+    /// clone the result: edges of two lines to one pin can meet and be one.
     pub fn irq_line(&self, gsi: u32) -> Arc<dyn IrqLine> {
         Arc::new(IrqChipLine::new(self.vm.clone(), gsi))
     }

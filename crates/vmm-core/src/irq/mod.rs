@@ -1,6 +1,10 @@
 //! Interrupt lines, seen from a device.
 
+mod edges;
+
 use std::io;
+
+pub use edges::Edges;
 
 /// An edge-triggered interrupt line to the guest.
 ///
