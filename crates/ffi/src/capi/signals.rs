@@ -41,6 +41,8 @@ pub(super) fn relay(vm: &Arc<Vm>, rescue: &Rescue) {
     let vm = Arc::clone(vm);
     let started = Signals::new(wanted).and_then(|mut signals| {
         std::thread::Builder::new().name("purlin-signals".to_owned()).spawn(move || {
+            // A size that changed before somebody listened.
+            vm.follow_terminals();
             for signal in signals.forever() {
                 if signal == SIGINT { vm.interrupt() } else { vm.follow_terminals() }
             }

@@ -1,9 +1,11 @@
 //! What `krun_start_enter` does to its process, and what not.
 
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -77,6 +79,30 @@ fn name_mask_and_flags_of_a_process_with_a_machine() {
     }
 }
 
+/// The child sees a `/dev/kvm` that any user may open, whatever this machine's one is like.
+fn with_kvm_for_everyone(command: &mut Command, node: &Path) {
+    let made = Command::new("mknod").args(["-m", "666"]).arg(node).args(["c", "10", "232"]).status().unwrap();
+    assert!(made.success());
+    let node = CString::new(node.as_os_str().as_bytes()).unwrap();
+    let mount = |source: Option<&CStr>, target: &CStr, flags| {
+        let source = source.map_or(std::ptr::null(), CStr::as_ptr);
+        // SAFETY: strings that end with a null, and nothing else.
+        check(unsafe { libc::mount(source, target.as_ptr(), std::ptr::null(), flags, std::ptr::null()) })
+    };
+    let enter = move || {
+        // SAFETY: a number.
+        check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+        mount(None, c"/", libc::MS_REC | libc::MS_PRIVATE)?;
+        mount(Some(&node), c"/dev/kvm", libc::MS_BIND)
+    };
+    // SAFETY: makes system calls only.
+    unsafe { command.pre_exec(enter) };
+}
+
+fn check(result: i32) -> std::io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
 /// As another user from then on when its files are made, and its group with it.
 #[test]
 fn the_user_is_changed_before_files_are_made() {
@@ -89,7 +115,9 @@ fn the_user_is_changed_before_files_are_made() {
     open(&bench.path(""));
     fs::create_dir(bench.path("out")).unwrap();
     open(&bench.path("out"));
-    let mut child = running(bench.command("run").args(["nobody", "control", "root"]).stdin(Stdio::null()));
+    let mut command = bench.command("run");
+    with_kvm_for_everyone(&mut command, &bench.path("kvm"));
+    let mut child = running(command.args(["nobody", "control", "root"]).stdin(Stdio::null()));
     assert_eq!(status(&child, "Uid"), "65534\t65534\t65534\t65534");
     assert_eq!(status(&child, "Gid"), "65534\t65534\t65534\t65534");
     for file in ["out/console", "control"] {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use crate::c::pty::{expect, mode, terminal};
@@ -13,7 +14,7 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 /// The implicit console on a terminal: its size and a new one, Ctrl-C, end of file, a megabyte pasted while the guest
-/// reads slowly, and a screen that is not looked at for a while.
+/// reads slowly, and a screen that is not looked at for a minute.
 #[test]
 #[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
 fn a_session_at_a_terminal() {
@@ -61,7 +62,7 @@ fn a_session_at_a_terminal() {
     writer.join().unwrap();
 
     // The terminal takes 4 KiB or so; the rest waits in the guest.
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(Duration::from_secs(60));
     assert!(child.try_wait().unwrap().is_none());
     let mut screen = Vec::new();
     let numbers: String = (1..=5000).map(|i| format!("{i}\n")).collect();
@@ -92,4 +93,33 @@ fn a_terminal_port_on_standard_input() {
     expect(&mut master, "got something");
     assert_eq!(child.wait().unwrap().code(), Some(7));
     assert_eq!(mode(&slave), before);
+}
+
+/// A standard stream that is closed is none; the terminal on the others works, and gets its mode back.
+#[test]
+#[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
+fn closed_standard_streams() {
+    let host = Host::new();
+    for (closed, shows) in [([0].as_slice(), true), (&[2], true), (&[1], false), (&[0, 1, 2], false)] {
+        let (mut master, slave) = terminal();
+        let before = mode(&slave);
+        let mut command = host.sh(&[], "echo \"size $(stty size </dev/hvc0)\"; exit 7");
+        let end = || slave.try_clone().unwrap();
+        command.stdin(end()).stdout(end()).stderr(end());
+        // SAFETY: close is async-signal-safe; these are the child's own.
+        unsafe {
+            command.pre_exec(move || {
+                closed.iter().for_each(|fd| {
+                    libc::close(*fd);
+                });
+                Ok(())
+            })
+        };
+        let mut child = command.spawn().unwrap();
+        if shows {
+            expect(&mut master, "size 30 100");
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(7), "without {closed:?}");
+        assert_eq!(mode(&slave), before, "without {closed:?}");
+    }
 }
