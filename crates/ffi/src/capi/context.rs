@@ -88,7 +88,7 @@ impl Context {
     /// workload ran; a system with an init of its own ends well without.
     pub fn missing_status_is_failure(&self) -> bool {
         let ours = || self.shares.iter().find(|share| share.is_root()).is_some_and(|root| root.implicit_init);
-        self.report_guest_failure.unwrap_or_else(|| ours() && !self.kernel.has_initramfs())
+        self.report_guest_failure.unwrap_or_else(|| ours() && !self.kernel.has_its_init())
     }
 
     /// The machine described, but for its consoles.

@@ -20,7 +20,7 @@ pub(super) struct KernelCalls {
     raw: bool,
     bundle: Option<String>,
     image: Option<Image>,
-    firmware: bool,
+    firmware: Option<String>,
 }
 
 #[derive(Debug)]
@@ -92,12 +92,12 @@ pub extern "C" fn krun_set_kernel_path(ctx_id: u32, path: CText) -> i32 {
     })
 }
 
-/// Firmware in a file, which this library cannot start.
+/// Firmware in a file, started if there is no kernel. It is read at start.
 #[unsafe(no_mangle)]
 pub extern "C" fn krun_set_firmware(ctx_id: u32, firmware_path: CText) -> i32 {
     done(|| {
-        firmware_path.required("firmware_path")?;
-        table::update(ctx_id, |context| context.kernel.firmware = true)
+        let path = firmware_path.required("firmware_path")?;
+        table::update(ctx_id, |context| context.kernel.firmware = Some(path))
     })
 }
 
@@ -124,7 +124,7 @@ impl KernelCalls {
 
     /// True if libkrunfw's kernel is to be started.
     pub fn is_default(&self) -> bool {
-        !self.raw && self.bundle.is_none() && self.image.is_none() && !self.firmware
+        !self.raw && self.bundle.is_none() && self.image.is_none() && self.firmware.is_none()
     }
 
     /// The custom command line, if there is one.
@@ -133,8 +133,11 @@ impl KernelCalls {
     }
 
     /// True if the guest has an init of its own.
-    pub fn has_initramfs(&self) -> bool {
-        self.image.as_ref().is_some_and(|image| image.initramfs.is_some())
+    pub fn has_its_init(&self) -> bool {
+        match &self.image {
+            Some(image) => image.initramfs.is_some(),
+            None => self.bundle.is_none() && self.firmware.is_some(),
+        }
     }
 
     /// With the kernel and RAM disk asked for.
@@ -146,10 +149,10 @@ impl KernelCalls {
             if let Some(path) = self.bundle {
                 return Ok(config.kernel(Kernel::Bundle(path.into())));
             }
-            return match self.firmware {
-                true => Err(Failure::invalid("firmware: this build cannot start firmware")),
-                false => Ok(config),
-            };
+            return Ok(match self.firmware {
+                Some(path) => config.kernel(Kernel::firmware(path)),
+                None => config,
+            });
         };
         let config = config.kernel(Kernel::Image { path: image.path.into(), method: image.method });
         Ok(match image.initramfs {

@@ -63,6 +63,14 @@ pub enum ConfigError {
     /// init is not ours, or there is no root to put a file on.
     #[error("exec: {0}")]
     Cmdline(#[from] CmdlineError),
+    /// The firmware cannot be put into the machine.
+    #[error("firmware: {path}: {source}")]
+    Firmware {
+        /// Its file.
+        path: String,
+        /// Why not.
+        source: purlin_vmm_core::boot::firmware::FirmwareError,
+    },
     /// The guest's SMBIOS table cannot hold these strings.
     #[error("smbios_oem_strings: {0}")]
     Smbios(#[from] purlin_vmm_core::boot::smbios::SmbiosError),

@@ -51,6 +51,9 @@ pub enum Kernel {
         /// How the kernel is found in it and entered.
         method: BootMethod,
     },
+    /// Firmware in a file of at most 16 MiB, in place of a kernel: a ROM that ends at 4 GiB, with its last 128 KiB below
+    /// 1 MiB too. It finds the command line at 0x20000 and the MP table at 0x9fc00; what it boots is its own affair.
+    Firmware(PathBuf),
 }
 
 impl Kernel {
@@ -58,6 +61,11 @@ impl Kernel {
     /// tables as well as an MP table, and hears of its devices in the one way it listens to.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Kernel::Image { path: path.into(), method: BootMethod::Auto }
+    }
+
+    /// Firmware in a file.
+    pub fn firmware(path: impl Into<PathBuf>) -> Self {
+        Kernel::Firmware(path.into())
     }
 }
 
@@ -291,7 +299,9 @@ impl VmConfig {
     pub(crate) fn has_our_init(&self) -> bool {
         // Of several roots the guest keeps the first.
         let root = self.shares.iter().find(|share| share.is_root());
-        self.implicit_init && root.is_none_or(|root| root.implicit_init)
+        self.implicit_init
+            && root.is_none_or(|root| root.implicit_init)
+            && !matches!(self.kernel, Kernel::Firmware(_))
     }
 
     /// How the guest reaches the outside. Default [`Network::None`].
@@ -342,6 +352,10 @@ impl VmConfig {
         if self.deferred && self.numa.is_some() {
             let remedy = "the nodes say how much memory there is: use memory_mib";
             return Err(ConfigError::field("memory_deferred", "with numa", remedy));
+        }
+        if let (Kernel::Firmware(path), Some(_)) = (&self.kernel, &self.initramfs) {
+            let remedy = "leave one of them out: firmware does not know of an initial RAM disk";
+            return Err(ConfigError::field("initramfs with firmware", path.display(), remedy));
         }
         self.placement.check(self.vcpus)?;
         let least = if self.deferred { self.memory_mib.max(BASE_MIB) } else { self.memory_mib };

@@ -20,7 +20,9 @@ impl Announce {
     /// For a kernel that reads ACPI tables (or not, or nobody knows), with these words of its owner.
     pub fn choose(kernel: &Kernel, has_acpi: Option<bool>, words: Option<&str>) -> Self {
         match (kernel, has_acpi) {
-            (Kernel::Libkrunfw | Kernel::Bundle(_), _) | (_, Some(false)) => Announce::CommandLine,
+            (Kernel::Libkrunfw | Kernel::Bundle(_) | Kernel::Firmware(_), _) | (_, Some(false)) => {
+                Announce::CommandLine
+            }
             _ if turns_acpi_off(words.unwrap_or_default()) => Announce::CommandLine,
             (_, Some(true)) => Announce::Acpi,
             (_, None) => Announce::Both,
@@ -53,6 +55,7 @@ mod tests {
         let table = [
             (&Kernel::Libkrunfw, None, None, Announce::CommandLine),
             (&bundle, None, Some("acpi=force"), Announce::CommandLine),
+            (&Kernel::firmware("rom"), None, None, Announce::CommandLine),
             (&image, Some(true), None, Announce::Acpi),
             (&image, Some(true), Some("console=ttyS0 acpi=noirq"), Announce::Acpi),
             (&image, Some(true), Some("acpi=off console=ttyS0"), Announce::CommandLine),

@@ -1,11 +1,12 @@
 //! The kernel in RAM, and processors at its entry.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use purlin_vmm_core::arch::x86_64::cpuid::{self, CpuidConfig};
 use purlin_vmm_core::arch::x86_64::{lapic, msrs, pvh as pvh_regs, regs};
 use purlin_vmm_core::boot::acpi::AcpiTables;
 use purlin_vmm_core::boot::cmdline::{self, CmdlineError};
+use purlin_vmm_core::boot::firmware::{Firmware, FirmwareError};
 use purlin_vmm_core::boot::kernel::{self, BootMethod, Entry, KernelFacts, LoadedKernel};
 use purlin_vmm_core::boot::pvh::StartInfo;
 use purlin_vmm_core::boot::reset_vector;
@@ -13,8 +14,8 @@ use purlin_vmm_core::boot::zero_page;
 use purlin_vmm_core::boot::{mptable::MpTable, smbios};
 use purlin_vmm_core::bundle::{Bundle, BundleSource};
 use purlin_vmm_core::kvm::{BootState, KvmVcpu, KvmVm};
-use purlin_vmm_core::memory::layout::RSDP;
-use purlin_vmm_core::memory::{GuestRam, MemoryLayout};
+use purlin_vmm_core::memory::layout::{HIGH_MEMORY, RSDP};
+use purlin_vmm_core::memory::{GuestRam, MemoryLayout, Window};
 
 use super::BuildError;
 use super::ram_disk::{Disk, LoadedDisk};
@@ -24,12 +25,15 @@ use crate::config::{ConfigError, Kernel, VmConfig};
 pub(super) enum Source {
     Bundle(Bundle),
     Image(PathBuf, BootMethod),
+    Firmware(PathBuf, Firmware),
 }
 
 /// What boots, in RAM.
 pub(super) struct Loaded {
     pub kernel: LoadedKernel,
     pub disk: LoadedDisk,
+    /// Memory that is not RAM, for the machine to show.
+    pub rom: Option<Window>,
 }
 
 impl Source {
@@ -41,6 +45,10 @@ impl Source {
             (None, Kernel::Libkrunfw) => bundle(BundleSource::Soname),
             (None, Kernel::Bundle(path)) => bundle(BundleSource::Path(path.clone())),
             (None, Kernel::Image { path, method }) => Ok(Source::Image(path.clone(), *method)),
+            (None, Kernel::Firmware(path)) => {
+                let firmware = Firmware::open(path).map_err(refused(path))?;
+                Ok(Source::Firmware(path.clone(), firmware))
+            }
         }
     }
 
@@ -51,12 +59,14 @@ impl Source {
             Source::Image(path, _) => {
                 kernel::facts(path).map_err(|source| ConfigError::Image { field: "kernel", source })
             }
+            Source::Firmware(..) => Ok(KernelFacts { init_size: 0, release: None }),
         }
     }
 
     /// Puts the kernel and the RAM disk into RAM.
     pub fn load(&self, disk: &Disk, ram: &GuestRam, layout: &MemoryLayout) -> Result<Loaded, ConfigError> {
         let failed = |field| move |source| ConfigError::Image { field, source };
+        let mut rom = None;
         let kernel = match self {
             Source::Bundle(bundle) => {
                 let end = layout.check_kernel(bundle.load_addr(), bundle.size())?;
@@ -67,10 +77,18 @@ impl Source {
             Source::Image(path, method) => {
                 kernel::load(path, *method, ram, layout).map_err(failed("kernel"))?
             }
+            Source::Firmware(path, firmware) => {
+                rom = Some(firmware.place(ram).map_err(refused(path))?);
+                LoadedKernel { entry: Entry::Reset, end: HIGH_MEMORY, header: None, has_acpi: Some(false) }
+            }
         };
         let disk = disk.load(&kernel, ram, layout)?;
-        Ok(Loaded { kernel, disk })
+        Ok(Loaded { kernel, disk, rom })
     }
+}
+
+fn refused(path: &Path) -> impl Fn(FirmwareError) -> ConfigError {
+    move |source| ConfigError::Firmware { path: path.display().to_string(), source }
 }
 
 /// Command line, MP table, ACPI tables if there are any, and what the kernel's entry needs: zero page or start info, page
@@ -83,14 +101,17 @@ pub(super) fn write_tables(
     vcpus: u32,
     acpi: Option<&AcpiTables>,
 ) -> Result<(), BuildError> {
-    let Loaded { kernel, disk } = loaded;
+    let Loaded { kernel, disk, rom: _ } = loaded;
     check_length(line, kernel).map_err(ConfigError::from)?;
     cmdline::write_to(ram, line)?;
     MpTable::new(vcpus)?.write_to(ram)?;
-    reset_vector::write_to(ram)?;
     acpi.map(|tables| tables.write_to(ram)).transpose()?;
     let rsdp = acpi.map(|_| RSDP);
+    if kernel.entry != Entry::Reset {
+        reset_vector::write_to(ram)?;
+    }
     match kernel.entry {
+        Entry::Reset => {}
         Entry::Long(_) => {
             // A line is at most 64 KiB.
             let mut page = zero_page::build(layout, line.len() as u32, disk.initrd);
@@ -120,9 +141,9 @@ fn check_length(line: &str, kernel: &LoadedKernel) -> Result<(), CmdlineError> {
     }
 }
 
-/// The SMBIOS table, if there is anything to say in it.
-pub(super) fn write_smbios(ram: &GuestRam, config: &VmConfig) -> Result<(), BuildError> {
-    if config.smbios_oem_strings.is_empty() {
+/// The SMBIOS table, if there is anything to say in it, and its place is not firmware's, which makes its own.
+pub(super) fn write_smbios(ram: &GuestRam, config: &VmConfig, loaded: &Loaded) -> Result<(), BuildError> {
+    if config.smbios_oem_strings.is_empty() || loaded.rom.is_some() {
         return Ok(());
     }
     let table = smbios::build(&config.smbios_oem_strings).map_err(ConfigError::from)?;
@@ -158,6 +179,7 @@ pub(super) fn make_vcpus(vm: &KvmVm, config: &VmConfig, entry: Entry) -> Result<
             let (regs, sregs) = match entry {
                 Entry::Long(entry) => (regs::boot_regs(entry), regs::boot_sregs(&reset)),
                 Entry::Pvh(entry) => (pvh_regs::boot_regs(entry), pvh_regs::boot_sregs(&reset)),
+                Entry::Reset => (vcpu.regs()?, reset),
             };
             vcpu.set_boot_state(&BootState {
                 cpuid,

@@ -19,7 +19,11 @@ const WORD: &str = "earlycon=uart8250,io,0x3f8,115200";
 /// The file, if there is such a line.
 fn file(config: &VmConfig) -> Option<&Path> {
     match (&config.console, &config.kernel) {
-        (Console::File(path), Kernel::Image { .. }) if config.serial_lines.is_empty() => Some(path),
+        (Console::File(path), Kernel::Image { .. } | Kernel::Firmware(_))
+            if config.serial_lines.is_empty() =>
+        {
+            Some(path)
+        }
         _ => None,
     }
 }
@@ -31,9 +35,12 @@ pub(super) fn word(config: &VmConfig) -> Option<&'static str> {
     file(config).filter(|_| !said).map(|_| WORD)
 }
 
-/// The line itself. The file has been created before.
+/// The line itself. The file has been created before. Firmware has a first line in any case, which may lead nowhere.
 pub(super) fn line(config: &VmConfig) -> Result<Option<SerialLine>, BuildError> {
-    let Some(path) = file(config) else { return Ok(None) };
+    let Some(path) = file(config) else {
+        let missing = matches!(config.kernel, Kernel::Firmware(_)) && config.serial_lines.is_empty();
+        return Ok(missing.then(|| SerialLine::new(None, None)));
+    };
     let end = OpenOptions::new().append(true).open(path).map_err(BuildError::host("console file"))?;
     Ok(Some(SerialLine::new(None, Some(end.into()))))
 }
@@ -70,6 +77,8 @@ mod tests {
         for other in others {
             assert!(word(&other).is_none() && line(&other).unwrap().is_none(), "{other:?}");
         }
+        let firmware = config().kernel(Kernel::firmware("rom")).console(Console::null());
+        assert!(line(&firmware).unwrap().unwrap().output.is_none());
     }
 
     #[test]

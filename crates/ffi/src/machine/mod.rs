@@ -144,6 +144,7 @@ impl Machine {
         let announce = Announce::choose(&config.kernel, loaded.kernel.has_acpi, config.cmdline.as_deref());
         phases.end_of("kernel loaded");
         let vm = vm.with_ram(ram)?;
+        loaded.rom.iter().try_for_each(|rom| vm.add_window(rom.clone()))?;
         let mut slots = Slots::new(vm.ram().clone(), layout.clone());
         let balloon = balloon(&config, vm.ram().clone(), &device_loop)?;
         let balloon_handle = balloon.handle();
@@ -188,7 +189,7 @@ impl Machine {
         let tables = acpi.then(|| power::tables(config.vcpus, slots.places(), serial_lines.count(), numa));
         let line = plan.cmdline(if announce.on_the_line() { slots.places() } else { &[] }, slots.words())?;
         boot::write_tables(vm.ram(), &layout, &line, &loaded, config.vcpus, tables.transpose()?.as_ref())?;
-        boot::write_smbios(vm.ram(), &config)?;
+        boot::write_smbios(vm.ram(), &config, &loaded)?;
         let vcpus = boot::make_vcpus(&vm, &config, loaded.kernel.entry)?;
         drop(bound);
         let vcpus = VcpuGroup::new(vcpus, &Arc::new(buses), &hooks.vcpu_ended)?;

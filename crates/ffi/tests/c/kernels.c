@@ -49,7 +49,7 @@ int main(void)
 	FAILS(krun_start_enter(ctx), EINVAL, "/nowhere: cannot be read");
 	ctx = krun_create_ctx();
 	CHECK(krun_set_firmware(ctx, "/nowhere"), 0);
-	FAILS(krun_start_enter(ctx), EINVAL, "firmware");
+	FAILS(krun_start_enter(ctx), EINVAL, "firmware: /nowhere: cannot be read");
 	ctx = krun_create_ctx();
 	CHECK(krun_set_kernel(ctx, "/proc/self/exe", KRUN_KERNEL_FORMAT_ELF, NULL, NULL), 0);
 	CHECK(krun_set_kernel(ctx, "/proc/self/exe", KRUN_KERNEL_FORMAT_RAW, NULL, NULL), 0);

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure is a failed test")]
 mod boot;
 mod ends;
+mod firmware;
 mod guest;
 mod kernels;
 mod life;

@@ -1,10 +1,12 @@
 //! A Linux kernel, and what it finds in memory when it starts: command line, zero page, MP table, ACPI tables, SMBIOS, initial
-//! RAM disk. Pure but for reading the files of [`kernel`] and for [`initramfs::shell`].
+//! RAM disk. Or firmware in its place. Pure but for reading the files of [`kernel`] and [`firmware`] and for
+//! [`initramfs::shell`].
 
 #![forbid(unsafe_code)]
 
 pub mod acpi;
 pub mod cmdline;
+pub mod firmware;
 pub mod initramfs;
 pub mod kernel;
 pub mod mptable;

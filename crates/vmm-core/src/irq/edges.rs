@@ -104,7 +104,9 @@ mod tests {
             .send(|| {
                 sent += 1;
                 for _ in 0..if sent == 1 { 3 } else { 0 } {
-                    edges.send(|| -> Result<(), Infallible> { unreachable!("another one is at it") }).unwrap();
+                    edges
+                        .send(|| -> Result<(), Infallible> { unreachable!("another one is at it") })
+                        .unwrap();
                 }
                 Ok::<(), Infallible>(())
             })

@@ -12,12 +12,8 @@ use vmm_sys_util::eventfd::EventFd;
 use super::sys::MappedVm;
 use super::{IrqChipLine, KvmError, KvmVcpu};
 use crate::irq::IrqLine;
+use crate::memory::layout::{KVM_IDENTITY_MAP, KVM_TSS};
 use crate::memory::{SharedRam, Window};
-
-/// Three pages the processor needs on Intel hosts, out of the way of RAM and devices.
-const TSS_ADDR: usize = 0xfffb_d000;
-/// One page before them (the kernel's default, set explicitly because both must not overlap).
-const IDENTITY_MAP_ADDR: u64 = 0xfffb_c000;
 
 /// A KVM virtual machine with its in-kernel interrupt chip and timer.
 ///
@@ -43,9 +39,9 @@ impl BlankVm {
         let kvm = Kvm::new().map_err(|e| KvmError::Open(io::Error::from_raw_os_error(e.errno())))?;
         check_capabilities(&kvm)?;
         let fd = create_vm(&kvm)?;
-        fd.set_identity_map_address(IDENTITY_MAP_ADDR)
+        fd.set_identity_map_address(KVM_IDENTITY_MAP)
             .map_err(KvmError::ioctl("KVM_SET_IDENTITY_MAP_ADDR"))?;
-        fd.set_tss_address(TSS_ADDR).map_err(KvmError::ioctl("KVM_SET_TSS_ADDR"))?;
+        fd.set_tss_address(KVM_TSS as usize).map_err(KvmError::ioctl("KVM_SET_TSS_ADDR"))?;
         fd.create_irq_chip().map_err(KvmError::ioctl("KVM_CREATE_IRQCHIP"))?;
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         fd.create_pit2(pit).map_err(KvmError::ioctl("KVM_CREATE_PIT2"))?;

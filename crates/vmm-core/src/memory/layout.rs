@@ -3,7 +3,7 @@
 //! ```text
 //! 0           low structures: GDT, zero page, page tables, command line, MP table (constants below)
 //! 0x10_0000   kernel, initial RAM disk, free RAM
-//! 0xd000_0000 MMIO gap: virtio-mmio slots, IO-APIC, local APIC, TSS pages      (end of low RAM)
+//! 0xd000_0000 MMIO gap: virtio-mmio slots, IO-APIC, local APIC, TSS pages, firmware (end of low RAM)
 //! 4 GiB       high RAM, if any
 //! above RAM   shared memory windows (virtio-fs DAX), from 4 GiB or the next GiB boundary
 //! ```
@@ -80,10 +80,13 @@ pub const MMIO_SLOT_SIZE: u64 = 0x1000;
 pub const IO_APIC: u64 = 0xfec0_0000;
 /// Local APIC registers.
 pub const LOCAL_APIC: u64 = 0xfee0_0000;
-/// One page for KVM's real-mode identity map (`KVM_SET_IDENTITY_MAP_ADDR`; this is KVM's default).
-pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
+/// One page for KVM's real-mode identity map (`KVM_SET_IDENTITY_MAP_ADDR`), which Intel hosts need. KVM's default would
+/// leave firmware 256 KiB.
+pub const KVM_IDENTITY_MAP: u64 = 0xfeff_c000;
 /// Three pages for `KVM_SET_TSS_ADDR`.
-pub const KVM_TSS: u64 = 0xfffb_d000;
+pub const KVM_TSS: u64 = 0xfeff_d000;
+/// Up to 16 MiB of firmware, which ends at 4 GiB.
+pub const FIRMWARE: u64 = 0xff00_0000;
 
 /// First interrupt line given to a virtio-mmio device.
 pub const FIRST_DEVICE_IRQ: u32 = 5;

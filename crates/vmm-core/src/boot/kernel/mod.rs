@@ -77,6 +77,8 @@ pub enum Entry {
     Long(u64),
     /// 32-bit protected mode, `hvm_start_info` in EBX (Xen `docs/misc/pvh.pandoc`).
     Pvh(u32),
+    /// Where it is after a reset: the first processor in [firmware](super::firmware), the others waiting for it.
+    Reset,
 }
 
 /// A kernel in guest RAM.
