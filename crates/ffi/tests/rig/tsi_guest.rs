@@ -19,6 +19,8 @@ use crate::support::{LIMIT, collect, config, sh, wait};
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rig/guest/sockets.c");
 const MIB: usize = 64;
+/// In the middle of a download.
+const PAUSE: Duration = Duration::from_secs(10);
 /// Of each transfer in one piece.
 const CHUNK: usize = 64 << 10;
 
@@ -148,12 +150,6 @@ fn raise_descriptor_limit() {
         .unwrap();
 }
 
-/// How long the machine is paused in the middle of a download.
-fn pause() -> Duration {
-    let seconds = std::env::var("PURLIN_PAUSE_SECONDS").map_or(3, |text| text.parse().unwrap());
-    Duration::from_secs(seconds)
-}
-
 #[test]
 #[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
 fn every_kind_of_socket_in_one_boot_with_a_pause() {
@@ -170,7 +166,7 @@ fn every_kind_of_socket_in_one_boot_with_a_pause() {
     let script = format!(
         "$t vsock-server 7001 & \
          $t up 127.0.0.1 {p4} {MIB} down 127.0.0.1 {p4} up ::1 {p6} 1 many 127.0.0.1 {pc} 1000 \
-            brief 127.0.0.1 {pq} 2000 refused 127.0.0.1 {closed} udp 127.0.0.1 {udp} up {unix_path} - 1 \
+            brief 127.0.0.1 {pq} 2000 fails 127.0.0.1 {closed} 111 udp 127.0.0.1 {udp} up {unix_path} - 1 \
             vsock 7000 no-vsock 7002 && wait"
     );
     let network = TsiConfig::new().flags(TsiFlags::HIJACK_INET | TsiFlags::HIJACK_UNIX);
@@ -200,12 +196,12 @@ fn every_kind_of_socket_in_one_boot_with_a_pause() {
 
     at_half.recv_timeout(LIMIT).unwrap();
     vm.pause().unwrap();
-    thread::sleep(pause());
+    thread::sleep(PAUSE);
     vm.resume().unwrap();
     let mut lines = finish(&vm, &output, stderr);
     lines.sort();
     let mut want =
-        ["up", "down", "up", "many", "brief", "refused", "udp", "up", "vsock", "no-vsock", "vsock-server"]
+        ["up", "down", "up", "many", "brief", "fails", "udp", "up", "vsock", "no-vsock", "vsock-server"]
             .map(|check| format!("{check} ok"));
     want.sort();
     assert_eq!(lines, want);
@@ -214,6 +210,34 @@ fn every_kind_of_socket_in_one_boot_with_a_pause() {
     }
     let counters = vm.egress().unwrap().counters();
     assert!(counters.allowed > 3000 && counters.denied == 0, "{counters:?}");
+}
+
+/// What the host's own connect says, fast or slow, is what the guest's says.
+#[test]
+#[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
+fn connects_that_are_filtered_or_have_no_route_fail_as_they_do_on_the_host() {
+    // Seconds instead of minutes until the host gives up.
+    std::fs::write("/proc/sys/net/ipv4/tcp_syn_retries", "1").unwrap();
+    let (full, filtered) = tcp("127.0.0.1");
+    // Whoever comes after one that waits gets no answer.
+    rustix::net::listen(&full, 0).unwrap();
+    let _waits = TcpStream::connect(("127.0.0.1", filtered)).unwrap();
+    let on_the_host = |address, port| {
+        let refused = TcpStream::connect::<(&str, u16)>((address, port)).unwrap_err();
+        rustix::io::Errno::from_io_error(&refused).unwrap()
+    };
+    let unroutable = on_the_host("255.255.255.255", 9);
+    assert!([rustix::io::Errno::NETUNREACH, rustix::io::Errno::HOSTUNREACH].contains(&unroutable));
+    assert_eq!(on_the_host("127.0.0.1", filtered), rustix::io::Errno::TIMEDOUT);
+
+    let dir = program();
+    let script = format!(
+        "$t fails 127.0.0.1 {filtered} {} fails 255.255.255.255 9 {}",
+        rustix::io::Errno::TIMEDOUT.raw_os_error(),
+        unroutable.raw_os_error()
+    );
+    let (vm, output, stderr) = start(machine(dir.path(), TsiConfig::new(), &script));
+    assert_eq!(finish(&vm, &output, stderr), ["fails ok", "fails ok"]);
 }
 
 #[test]

@@ -178,10 +178,10 @@ static void brief(const char *address, const char *port, int count)
 	}
 }
 
-static void refused(const char *address, const char *port)
+static void fails(const char *address, const char *port, int error)
 {
 	need(dial(address, port) < 0, "it connects");
-	need(errno == ECONNREFUSED, "another error");
+	need(errno == error, "another error");
 }
 
 static void unreachable(const char *address, const char *port)
@@ -302,7 +302,7 @@ static void cut(const char *address, const char *port)
 	errno = 0;
 	need(send(fd, "y", 1, MSG_NOSIGNAL) < 0 && errno == EPIPE, "it can still send");
 	close(fd);
-	refused(address, port);
+	fails(address, port, ECONNREFUSED);
 }
 
 int main(int argc, char **argv)
@@ -321,8 +321,8 @@ int main(int argc, char **argv)
 			many(a, b, n), i += 4;
 		else if (!strcmp(check, "brief"))
 			brief(a, b, n), i += 4;
-		else if (!strcmp(check, "refused"))
-			refused(a, b), i += 3;
+		else if (!strcmp(check, "fails"))
+			fails(a, b, n), i += 4;
 		else if (!strcmp(check, "unreachable"))
 			unreachable(a, b), i += 3;
 		else if (!strcmp(check, "udp"))

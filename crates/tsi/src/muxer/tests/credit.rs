@@ -40,6 +40,59 @@ fn a_large_buffer_in_the_guest_does_not_starve_it_of_updates() {
     assert!(updates < 10_000, "{updates} updates for 16,384 packets");
 }
 
+/// 4 MiB, a byte per millisecond: 70 minutes of the guest's time, most of which the connection is out of credit
+/// and its peer long gone.
+#[test]
+fn a_guest_that_reads_a_byte_per_millisecond_gets_all_of_it_and_then_the_end() {
+    let mut b = Bench::new();
+    let window = 256 << 10;
+    let socket = open_with(&mut b, GP, window);
+    b.packets();
+    let start = b.now;
+    let mut guest = Guest { window, ..Guest::default() };
+    let (mut left, mut stalls, mut ended) = (4u32 << 20, 0, false);
+    b.event(socket, SocketEvent::HungUp);
+    loop {
+        while let Some(grant) = b.muxer.poll_grant(3732) {
+            let GrantKind::Stream { bytes, packets } = grant.what else { panic!() };
+            let mut room = bytes;
+            for _ in 0..packets {
+                let len = left.min(room).min(3732);
+                if len > 0 {
+                    guest.take(&b.muxer.stream_header(grant.socket, len).unwrap());
+                }
+                (left, room) = (left - len, room - len);
+            }
+            let outcome = if left == 0 { ReadOutcome::End } else { ReadOutcome::More };
+            b.muxer.handle_read(b.now, grant.socket, outcome);
+        }
+        while let Some(packet) = b.muxer.poll_packet() {
+            guest.take(&packet.header);
+            if packet.header.op == op::SHUTDOWN {
+                assert!(left == 0 && !ended, "the end comes once, behind all bytes");
+                ended = true;
+            }
+        }
+        assert!(b.actions().is_empty(), "nobody gives up");
+        stalls += u32::from(left > 0);
+        if guest.queued.is_empty() {
+            break;
+        }
+        // A kernel counts a packet as read when its last byte is.
+        let len = guest.queued.remove(0);
+        b.pass(Duration::from_millis(len.into()));
+        guest.read += len;
+        let known_free = window - (guest.got - guest.announced);
+        if known_free < 64 << 10 || guest.queued.is_empty() {
+            let (fwd, alloc) = guest.announce();
+            b.send((GP, 620), op::CREDIT_UPDATE, |h| (h.fwd_cnt, h.buf_alloc) = (fwd, alloc));
+        }
+    }
+    assert!(ended && guest.read == 4 << 20, "{} bytes, end: {ended}", guest.read);
+    assert_eq!(b.now - start, Duration::from_millis(4 << 20));
+    assert!(stalls > 100, "{stalls} stalls: this is about running out of credit");
+}
+
 #[test]
 fn many_small_writes_stay_below_the_guests_limit_on_packets() {
     let mut b = Bench::new();

@@ -78,7 +78,13 @@ fn a_megabyte_up_to_a_slow_peer_after_the_guest_has_closed() {
 fn refusals_have_their_own_error() {
     let mut guest = Guest::new(config());
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    assert_eq!(guest.connect(closed), -111);
+    let nowhere = "255.255.255.255:9".parse().unwrap();
+    for (addr, error) in [(closed, 111), (nowhere, 101)] {
+        let on_the_host = TcpStream::connect(addr).unwrap_err();
+        assert_eq!(on_the_host.raw_os_error(), Some(error));
+        assert_eq!(guest.connect(addr), -error, "{addr}");
+        guest.ask(control::RELEASE, &[GP, 620].map(u32::to_le_bytes).concat());
+    }
 }
 
 #[test]

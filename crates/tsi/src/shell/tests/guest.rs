@@ -12,6 +12,7 @@ use purlin_vmm_core::memory::SharedRam;
 
 use crate::config::{MuxerConfig, TsiFlags};
 use crate::io::Stats;
+use crate::muxer::Muxer;
 use crate::shell::{Vsock, VsockConfig};
 use crate::wire::{HEADER_LEN, Header, SockAddr, control, kind, op};
 
@@ -165,10 +166,19 @@ impl Guest {
 
     /// The muxer's counters.
     pub fn stats(&mut self) -> Stats {
+        self.look(Muxer::stats)
+    }
+
+    /// Bytes that have been taken from the guest and not written yet.
+    pub fn buffered(&mut self) -> u64 {
+        self.look(Muxer::buffered)
+    }
+
+    fn look<T>(&mut self, look: impl Fn(&Muxer) -> T) -> T {
         self.device.quiesce(Instant::now() + LIMIT).unwrap();
-        let stats = self.device.slot.parked().unwrap().host.as_ref().unwrap().muxer.stats();
+        let seen = look(&self.device.slot.parked().unwrap().host.as_ref().unwrap().muxer);
         self.device.resume();
-        stats
+        seen
     }
 
     /// Sends these bytes as the device's window lets it.
@@ -198,6 +208,19 @@ impl Guest {
             ..Header::default()
         };
         self.send(header, &[]);
+    }
+
+    /// Waits until everything sent so far has been looked at; the stream packets that came meanwhile.
+    pub fn settle(&mut self) -> Vec<Header> {
+        self.ask(control::ACCEPT, &[0; 8]);
+        let mut seen = Vec::new();
+        loop {
+            let (header, _) = self.next();
+            if header.kind == kind::DGRAM {
+                return seen;
+            }
+            seen.push(header);
+        }
     }
 
     pub fn expect(&mut self, op: u16) -> (Header, Vec<u8>) {

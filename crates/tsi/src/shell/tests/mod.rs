@@ -1,5 +1,6 @@
 //! The device with real sockets, and a driver that speaks the guest's protocol.
 
+mod changing;
 mod datagrams;
 mod descriptors;
 mod device;

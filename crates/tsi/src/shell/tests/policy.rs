@@ -12,7 +12,7 @@ use crate::wire::{Header, control, kind, op};
 
 const UDP: u32 = 7000;
 
-fn allow(addr: SocketAddr) -> String {
+pub fn allow(addr: SocketAddr) -> String {
     format!(
         r#"{{"prefix_len":32,"base":"{}","port_range":[{p},{p}],"verdict":"allow"}}"#,
         addr.ip(),
@@ -24,11 +24,11 @@ fn redirect(base: &str, len: u8, target: SocketAddr) -> String {
     format!(r#"{{"prefix_len":{len},"base":"{base}","verdict":"redirect","redirect_target":"{target}"}}"#)
 }
 
-fn rules(list: &[String]) -> String {
+pub fn rules(list: &[String]) -> String {
     format!(r#"{{"rules":[{}]}}"#, list.join(","))
 }
 
-fn listen() -> (TcpListener, SocketAddr) {
+pub fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     (listener, addr)
@@ -279,22 +279,23 @@ fn answer(address: IpAddr) -> Vec<u8> {
     dns_answer("www.purlin.test", &[("www.purlin.test", 60, Data::Address(address))])
 }
 
-/// A guest that has looked `www.purlin.test` up, and what listens on port 443 there.
-fn https() -> (Guest, TcpListener) {
+/// A guest that has looked `www.purlin.test` up, and what listens on port 443 there: on an address of loopback that
+/// each test has to itself.
+pub fn https(address: IpAddr) -> (Guest, TcpListener) {
     let (resolver, at) = udp();
-    let listener = TcpListener::bind("127.0.0.3:443").expect("needs port 443: run as root");
+    let listener = TcpListener::bind((address, 443)).expect("needs port 443: run as root");
     let mut guest = Guest::under(&by_name(at));
     guest.create_udp(2);
     guest.send_to(at, b"?");
     let (_, from) = resolver.recv_from(&mut [0; 10]).unwrap();
-    resolver.send_to(&answer("127.0.0.3".parse().unwrap()), from).unwrap();
+    resolver.send_to(&answer(address), from).unwrap();
     guest.expect(op::RW);
     (guest, listener)
 }
 
 #[test]
 fn on_port_443_the_client_hello_must_name_the_host() {
-    let (mut guest, listener) = https();
+    let (mut guest, listener) = https([127, 0, 0, 3].into());
     let mut peer = guest.open(&listener);
     let hello = client_hello("www.purlin.test");
     let (a, b) = hello.split_at(40);
@@ -318,7 +319,7 @@ fn on_port_443_the_client_hello_must_name_the_host() {
 #[test]
 fn another_name_is_cut_off_without_a_byte() {
     for hello in [client_hello("evil.example"), client_hello_with(&[]), b"SSH-2.0-x\r\n".to_vec()] {
-        let (mut guest, listener) = https();
+        let (mut guest, listener) = https([127, 0, 0, 4].into());
         let mut peer = guest.open(&listener);
         guest.stream(620, op::RW, 0, &hello);
         guest.expect(op::RST);

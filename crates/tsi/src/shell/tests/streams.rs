@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use purlin_devices::virtio::VirtioDevice;
 
-use super::guest::{GP, Guest, LIMIT, config, pattern};
+use super::guest::{GP, Guest, LIMIT, config, pattern, sockaddr};
 use crate::config::{Dial, MuxerConfig, TsiFlags, UnixPort};
-use crate::wire::{UnixAddr, control, op, shut};
+use crate::wire::{Header, UnixAddr, control, kind, op, shut};
 
 /// What the host has of a connection.
 trait Peer: Read + Write + Send {
@@ -222,6 +222,72 @@ fn a_peer_that_never_reads_holds_nobody_else_up() {
     drop(stalled);
     guest.ask(control::RELEASE, &[GP, 620].map(u32::to_le_bytes).concat());
     guest.open(&listener);
+}
+
+/// A connection whose peer takes nothing any more, of port [`GP`].
+fn stalled(guest: &mut Guest, listener: &TcpListener) -> TcpStream {
+    let peer = guest.open(listener);
+    let (mut sent, mut taken) = (0u32, 0);
+    loop {
+        while sent + (32 << 10) <= taken + (256 << 10) {
+            guest.stream(620, op::RW, 0, &[7; 32 << 10]);
+            sent += 32 << 10;
+        }
+        let updates = [guest.settle(), guest.settle()].concat();
+        match updates.last() {
+            Some(update) => taken = update.fwd_cnt,
+            None => return peer,
+        }
+        assert!(sent < 256 << 20, "the window is never used up");
+    }
+}
+
+/// Neither another connection nor a reply waits for it, and it costs no wake-ups. That a round trip takes less than a
+/// millisecond is for the machine's load to disturb; that none does would be the device's fault.
+#[test]
+fn beside_a_peer_that_never_reads_round_trips_are_short() {
+    let mut guest = Guest::new(config());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _stalled = stalled(&mut guest, &listener);
+    let port = GP + 1;
+    let packet = |op| Header {
+        src_port: port,
+        dst_port: 620,
+        kind: kind::STREAM,
+        op,
+        buf_alloc: 256 << 10,
+        ..Header::default()
+    };
+    guest.ask(control::CREATE, &[&port.to_le_bytes()[..], &[2, 0, 1, 0]].concat());
+    let to = sockaddr(listener.local_addr().unwrap());
+    guest.ask(control::CONNECT, &[&port.to_le_bytes()[..], &to].concat());
+    assert_eq!(guest.result(), 0);
+    guest.send(packet(op::REQUEST), &[]);
+    guest.expect(op::RESPONSE);
+    let (mut peer, _) = listener.accept().unwrap();
+    let echo = std::thread::spawn(move || {
+        let mut byte = [0];
+        while peer.read_exact(&mut byte).is_ok() {
+            peer.write_all(&byte).unwrap();
+        }
+    });
+    let deadline = Instant::now() + LIMIT;
+    let before = guest.turns();
+    let (mut count, mut shortest) = (0u32, LIMIT);
+    while count < 100 || shortest >= Duration::from_millis(1) {
+        assert!(Instant::now() < deadline, "the shortest of {count} took {shortest:?}");
+        let start = Instant::now();
+        guest.send(Header { fwd_cnt: count, ..packet(op::RW) }, b"x");
+        guest.expect(op::RW);
+        assert!(guest.settle().is_empty());
+        shortest = shortest.min(start.elapsed());
+        count += 1;
+    }
+    let turns = guest.turns() - before;
+    assert!(turns <= u64::from(count) * 10, "{turns} turns for {count} round trips");
+    guest.send(Header { flags: shut::BOTH, ..packet(op::SHUTDOWN) }, &[]);
+    guest.expect(op::RST);
+    echo.join().unwrap();
 }
 
 #[test]
