@@ -3,11 +3,14 @@
 // Helpers of tests are not tests to the lint.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
+use purlin_egress::testing::{Data, Random, dns_answer};
 use purlin_egress::{
-    Cidr, EmbeddedIpv4, Floor, Flow, Policy, PolicyConfig, PortRange, Protocol, RedirectHeader, Rule, Target,
-    Verdict, reference::Reference, testing::Random,
+    Cidr, DnsConfig, Egress, EmbeddedIpv4, Floor, Flow, HostName, HostPattern, Policy, PolicyConfig,
+    PortRange, Protocol, RedirectHeader, Rule, Target, Verdict, judged_address, reference::Reference,
 };
 
 /// Flows tried in all.
@@ -190,6 +193,54 @@ fn a_million_flows() {
         }
     }
     assert!(verdicts.iter().all(|n| *n > FLOWS / 20), "{verdicts:?}");
+}
+
+/// Names that addresses are given, and patterns for them.
+const NAMES: [&str; 5] = ["a.test", "b.a.test", "c.b.a.test", "test", "other.example"];
+const PATTERNS: [&str; 6] = ["a.test", "*.a.test", "*.test", "b.a.test", "*.b.a.test", "*.example"];
+
+/// Rules about hosts among rules about networks, and addresses that answers have given names.
+#[test]
+fn names_that_were_resolved() {
+    let mut random = Source::new(11);
+    let resolver = SocketAddr::from(([9, 9, 9, 9], 53));
+    let (mut by_name, now) = (0, Duration::ZERO);
+    for _ in 0..400 {
+        let mut config = random.config();
+        for rule in &mut config.rules {
+            if random.one_in(2) {
+                rule.target = Target::Host(HostPattern::parse(random.pick(PATTERNS)).unwrap());
+            }
+        }
+        config.dns = DnsConfig { resolvers: vec![resolver], local_answers: true, ..DnsConfig::default() };
+        let Ok(policy) = Policy::compile(config.clone()) else { continue };
+        let mut egress = Egress::new(policy, now);
+        let mut pinned: HashMap<IpAddr, Vec<HostName>> = HashMap::new();
+        let addresses: Vec<IpAddr> = (0..6).map(|_| random.address()).collect();
+        for _ in 0..random.below(12) {
+            let (name, address) = (random.pick(NAMES), addresses[random.below(6) as usize]);
+            let answer = dns_answer(name, &[(name, 60, Data::Address(address))]);
+            assert_eq!(egress.observe_dns(now, resolver, &answer).unwrap(), 1);
+            let names = pinned.entry(judged_address(address, config.embedded_ipv4)).or_default();
+            let name = HostName::parse(name).unwrap();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let judged = as_judged(&config);
+        let reference = Reference::new(&judged);
+        for _ in 0..250 {
+            let mut flow = random.flow(&config.rules);
+            if !random.one_in(3) {
+                flow.destination.set_ip(addresses[random.below(6) as usize]);
+            }
+            let names = pinned.get(&judged_address(flow.destination.ip(), config.embedded_ipv4));
+            let expected = reference.decide(&flow, names.map_or(&[], Vec::as_slice));
+            by_name += usize::from(expected.host.is_some());
+            assert_eq!(egress.judge(now, &flow), expected, "{flow} {names:?} under {config:#?}");
+        }
+    }
+    assert!(by_name > 10_000, "{by_name} decisions by name");
 }
 
 /// Many port ranges on few networks that nest: maps too large to be merged.
