@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 
 use purlin_egress::{REDIRECT_HEADER_LEN, REDIRECT_HEADER_V6_LEN, RedirectHeader};
@@ -34,7 +34,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         thread::spawn(move || match original(&header, &mut stream) {
             Ok(Some(to)) => {
                 println!("tcp to {to}");
-                let _ = writeln!(stream, "you wanted to go to {to}");
+                if let Err(e) = answer(&mut stream, to) {
+                    eprintln!("tcp: {e}");
+                }
             }
             Ok(None) => println!("tcp without a redirect header"),
             Err(e) => eprintln!("tcp: {e}"),
@@ -53,6 +55,15 @@ fn original(header: &RedirectHeader, stream: &mut TcpStream) -> std::io::Result<
     }
     stream.read_exact(rest)?;
     Ok(header.parse(&bytes))
+}
+
+/// One line, and then the end. What the guest sends is read and forgotten: closed with bytes unread, a connection is
+/// reset, and the line may be lost.
+fn answer(stream: &mut TcpStream, to: SocketAddr) -> std::io::Result<()> {
+    stream.write_all(format!("you wanted to go to {to}\n").as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    std::io::copy(stream, &mut std::io::sink())?;
+    Ok(())
 }
 
 /// One source port is one flow, whose first datagram is the header.
