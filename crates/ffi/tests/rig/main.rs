@@ -10,6 +10,7 @@ mod exits;
 mod init;
 mod lifecycle;
 mod refused;
+mod shares;
 mod stock;
 mod streams;
 mod support;

@@ -54,7 +54,7 @@ pub(super) fn exchange(
     ram: &SharedRam,
     chain: DescriptorChain<&GuestRam>,
 ) -> Outcome {
-    let Chain { mut readable, mut writable, whole } = Chain::parse(ram, chain);
+    let Chain { mut readable, mut writable, whole } = Chain::parse(ram, server.window(), chain);
     let lengths = (readable.left(), writable.left());
     scratch.taken = lengths.0;
     let header = readable.read_obj::<InHeader>();

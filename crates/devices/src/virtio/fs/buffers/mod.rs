@@ -8,7 +8,7 @@ mod sys;
 use std::fs::File;
 use std::io;
 
-use purlin_vmm_core::memory::{ByteValued, GuestRam, SharedRam};
+use purlin_vmm_core::memory::{ByteValued, GuestRam, SharedRam, Window};
 use virtio_queue::DescriptorChain;
 
 use sys::HostBuffer;
@@ -20,8 +20,10 @@ const MAX_DESCRIPTORS: usize = 1024;
 /// One direction of a chain; reading or writing takes from the front.
 #[derive(Debug)]
 pub(super) struct Buffers {
-    // Keeps what the list points to.
+    // These keep what the list points to. A program that runs from the window, or has mapped a file in it, may hand a
+    // part of it to read(2) or write(2), and its kernel passes the address on.
     ram: SharedRam,
+    window: Option<Window>,
     list: Vec<HostBuffer>,
     /// The first buffer that is not used up.
     next: usize,
@@ -35,15 +37,15 @@ pub(super) struct Chain {
     pub readable: Buffers,
     /// Where the reply goes.
     pub writable: Buffers,
-    /// False if a buffer was not in RAM, lay across two regions of it, or came in the wrong order (virtio 1.2
+    /// False if a buffer was neither in RAM nor in the window, lay across two regions of it, or came in the wrong order (virtio 1.2
     /// §2.7.4.2). Such buffers, and what follows in their direction, are left out.
     pub whole: bool,
 }
 
 impl Chain {
-    pub fn parse(ram: &SharedRam, chain: DescriptorChain<&GuestRam>) -> Self {
-        let mut readable = Buffers::new(ram);
-        let mut writable = Buffers::new(ram);
+    pub fn parse(ram: &SharedRam, window: Option<&Window>, chain: DescriptorChain<&GuestRam>) -> Self {
+        let mut readable = Buffers::new(ram, window);
+        let mut writable = Buffers::new(ram, window);
         let mut whole = [true, true];
         let mut count = 0;
         for descriptor in chain.take(MAX_DESCRIPTORS + 1) {
@@ -64,8 +66,8 @@ impl Chain {
 }
 
 impl Buffers {
-    fn new(ram: &SharedRam) -> Self {
-        Buffers { ram: SharedRam::clone(ram), list: Vec::new(), next: 0, left: 0 }
+    fn new(ram: &SharedRam, window: Option<&Window>) -> Self {
+        Buffers { ram: SharedRam::clone(ram), window: window.cloned(), list: Vec::new(), next: 0, left: 0 }
     }
 
     /// Adds guest memory; false if it is not there.
@@ -73,9 +75,9 @@ impl Buffers {
         if len == 0 {
             return true;
         }
-        let (Some(buffer), Some(left)) =
-            (HostBuffer::in_ram(&self.ram, addr, len), self.left.checked_add(len))
-        else {
+        let buffer = HostBuffer::in_ram(&self.ram, addr, len)
+            .or_else(|| HostBuffer::in_window(self.window.as_ref()?, addr, len));
+        let (Some(buffer), Some(left)) = (buffer, self.left.checked_add(len)) else {
             return false;
         };
         // Pages next to each other are one piece for a file.
@@ -93,7 +95,7 @@ impl Buffers {
 
     /// Takes up to `len` bytes off as buffers of their own.
     pub fn split_front(&mut self, len: usize) -> Buffers {
-        let mut front = Buffers::new(&self.ram);
+        let mut front = Buffers::new(&self.ram, self.window.as_ref());
         while front.left < len {
             let Some(buffer) = self.list.get_mut(self.next) else { break };
             let part = buffer.len().min(len - front.left);
@@ -105,7 +107,8 @@ impl Buffers {
         front
     }
 
-    /// Fills `to` from the front. False, with everything left as it was, if there is less.
+    /// Fills `to` from the front. False, with everything left as it was, if there is less; false too if a part of it
+    /// is in the window.
     pub fn read(&mut self, to: &mut [u8]) -> bool {
         if to.len() > self.left {
             return false;
@@ -113,10 +116,9 @@ impl Buffers {
         let mut rest = to;
         self.walk(rest.len(), |ram, buffer| {
             let (part, tail) = std::mem::take(&mut rest).split_at_mut(buffer.len());
-            buffer.read(ram, part);
             rest = tail;
-        });
-        true
+            buffer.read(ram, part)
+        })
     }
 
     /// Takes a structure from the front, if there is enough for one.
@@ -125,7 +127,8 @@ impl Buffers {
         self.read(value.as_mut_slice()).then_some(value)
     }
 
-    /// Writes `from` to the front. False, with nothing written, if there is too little room.
+    /// Writes `from` to the front. False, with nothing written, if there is too little room; false too if a part of
+    /// it is in the window.
     pub fn write(&mut self, from: &[u8]) -> bool {
         if from.len() > self.left {
             return false;
@@ -133,10 +136,9 @@ impl Buffers {
         let mut rest = from;
         self.walk(rest.len(), |ram, buffer| {
             let (part, tail) = rest.split_at(buffer.len());
-            buffer.write(ram, part);
             rest = tail;
-        });
-        true
+            buffer.write(ram, part)
+        })
     }
 
     /// Reads up to `len` bytes of `file` from `offset` on into the front.
@@ -157,17 +159,20 @@ impl Buffers {
         self.transfer(len, |list| sys::write_file(file, list, offset))
     }
 
-    /// Calls `each` with the first `len` bytes, which must be there, piece by piece, and takes them off.
-    fn walk(&mut self, len: usize, mut each: impl FnMut(&GuestRam, HostBuffer)) {
+    /// Calls `each` with the first `len` bytes, which must be there, piece by piece, and takes them off. False if
+    /// `each` was, once.
+    fn walk(&mut self, len: usize, mut each: impl FnMut(&GuestRam, HostBuffer) -> bool) -> bool {
         let mut wanted = len;
+        let mut good = true;
         while wanted > 0 {
-            let Some(buffer) = self.list.get_mut(self.next) else { return };
+            let Some(buffer) = self.list.get_mut(self.next) else { return false };
             let part = buffer.len().min(wanted);
-            each(&self.ram, buffer.split_front(part));
+            good &= each(&self.ram, buffer.split_front(part));
             wanted -= part;
             self.left -= part;
             self.next += usize::from(buffer.len() == 0);
         }
+        good
     }
 
     /// Lets `call` work on the first `len` bytes and takes off as many as it says.
@@ -199,7 +204,7 @@ impl Buffers {
             *last = whole;
         }
         let done = done?;
-        self.walk(done, |_, _| {});
+        self.walk(done, |_, _| true);
         Ok(done)
     }
 }

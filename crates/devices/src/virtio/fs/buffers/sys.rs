@@ -4,15 +4,17 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use purlin_vmm_core::memory::{GuestAddress, GuestMemory, GuestRam, VolatileSlice};
+use purlin_vmm_core::memory::{
+    GuestAddress, GuestMemory, GuestMemoryRegion, GuestRam, MemoryRegionAddress, VolatileSlice, Window,
+};
 
-/// A piece of guest RAM. Laid out as `struct iovec`.
+/// A piece of guest RAM, or of a window. Laid out as `struct iovec`.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub(super) struct HostBuffer(libc::iovec);
 
 // SAFETY: an address range of the process, which no thread has a special relation to. The address is only
-// used together with the RAM it came from (see the methods), which is shared between threads anyway.
+// used together with the memory it came from (see the methods), which is shared between threads anyway.
 unsafe impl Send for HostBuffer {}
 
 impl std::fmt::Debug for HostBuffer {
@@ -33,6 +35,20 @@ impl HostBuffer {
         }))
     }
 
+    /// The same in a window. What is shown there may be gone at any time, or never have been there: only the host's
+    /// kernel may touch it, which says EFAULT then.
+    ///
+    /// The result is good as long as `window` is; whoever keeps it keeps `window` too.
+    pub fn in_window(window: &Window, addr: u64, len: usize) -> Option<Self> {
+        let offset = addr.checked_sub(window.guest_addr().0)?;
+        let end = offset.checked_add(len as u64)?;
+        if end > window.len() {
+            return None;
+        }
+        let host = usize::try_from(window.host_addr().checked_add(offset)?).ok()?;
+        Some(HostBuffer(libc::iovec { iov_base: std::ptr::with_exposed_provenance_mut(host), iov_len: len }))
+    }
+
     pub fn len(&self) -> usize {
         self.0.iov_len
     }
@@ -49,8 +65,7 @@ impl HostBuffer {
     pub fn split_front(&mut self, len: usize) -> Self {
         let len = len.min(self.0.iov_len);
         let front = HostBuffer(libc::iovec { iov_base: self.0.iov_base, iov_len: len });
-        // SAFETY: at most one past the end of the piece, which is inside RAM.
-        self.0.iov_base = unsafe { self.0.iov_base.byte_add(len) };
+        self.0.iov_base = self.0.iov_base.wrapping_byte_add(len);
         self.0.iov_len -= len;
         front
     }
@@ -60,20 +75,28 @@ impl HostBuffer {
         HostBuffer(libc::iovec { iov_len: self.0.iov_len.saturating_sub(len), ..self.0 })
     }
 
-    fn slice<'a>(self, _ram: &'a GuestRam) -> VolatileSlice<'a> {
-        // SAFETY: the range is a part of what `in_ram` found in this RAM, which the caller lends for the
-        // lifetime of the slice. The guest may change it at any time, which is what volatile slices are for.
-        unsafe { VolatileSlice::new(self.0.iov_base.cast(), self.0.iov_len) }
+    /// `None` for what is not in this RAM, but in a window.
+    fn slice<'a>(self, ram: &'a GuestRam) -> Option<VolatileSlice<'a>> {
+        let start = self.0.iov_base as usize;
+        let end = start.checked_add(self.0.iov_len)?;
+        let is_here = ram.iter().any(|region| {
+            let host = region.get_host_address(MemoryRegionAddress(0)).map_or(usize::MAX, |at| at as usize);
+            let region_end = host.checked_add(usize::try_from(region.len()).unwrap_or(0));
+            start >= host && region_end.is_some_and(|region_end| end <= region_end)
+        });
+        // SAFETY: the range is in a region of this RAM, which the caller lends for the lifetime of the slice. The
+        // guest may change it at any time, which is what volatile slices are for.
+        is_here.then(|| unsafe { VolatileSlice::new(self.0.iov_base.cast(), self.0.iov_len) })
     }
 
-    /// Copies into `to`, which has the same length.
-    pub fn read(self, ram: &GuestRam, to: &mut [u8]) {
-        self.slice(ram).copy_to(to);
+    /// Copies into `to`, which has the same length. False if it is not in RAM.
+    pub fn read(self, ram: &GuestRam, to: &mut [u8]) -> bool {
+        self.slice(ram).map(|slice| slice.copy_to(to)).is_some()
     }
 
-    /// Copies from `from`, which has the same length.
-    pub fn write(self, ram: &GuestRam, from: &[u8]) {
-        self.slice(ram).copy_from(from);
+    /// Copies from `from`, which has the same length. False if it is not in RAM.
+    pub fn write(self, ram: &GuestRam, from: &[u8]) -> bool {
+        self.slice(ram).map(|slice| slice.copy_from(from)).is_some()
     }
 }
 
@@ -81,8 +104,9 @@ impl HostBuffer {
 pub(super) fn read_file(file: &File, list: &[HostBuffer], offset: u64, wait: bool) -> io::Result<usize> {
     let (offset, count) = arguments(offset, list)?;
     let flags = if wait { 0 } else { libc::RWF_NOWAIT };
-    // SAFETY: a `HostBuffer` is an iovec. Each is guest RAM, which stays mapped as long as the caller's
-    // reference to it; no Rust reference to its bytes exists, so the kernel may write them.
+    // SAFETY: a `HostBuffer` is an iovec. Each is guest RAM, or in a window; the addresses stay theirs as long as
+    // the caller's references to both. No Rust reference to the bytes exists, so the kernel may write them, and where
+    // nothing is shown it fails.
     retry(|| unsafe { libc::preadv2(file.as_raw_fd(), list.as_ptr().cast(), count, offset, flags) })
 }
 

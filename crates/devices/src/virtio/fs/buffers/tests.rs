@@ -1,6 +1,7 @@
 use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 
-use purlin_vmm_core::memory::{Bytes, GuestAddress};
+use purlin_vmm_core::memory::{Bytes, GuestAddress, RamRange};
 use virtio_queue::QueueOwnedT;
 
 use super::*;
@@ -8,6 +9,10 @@ use crate::testing::{DriverRing, guest_ram};
 
 /// A chain of (address, length, flags without NEXT).
 fn chain(ram: &SharedRam, parts: &[(u64, u32, u16)]) -> Chain {
+    chain_with(ram, None, parts)
+}
+
+fn chain_with(ram: &SharedRam, window: Option<&Window>, parts: &[(u64, u32, u16)]) -> Chain {
     let mut ring = DriverRing::new(ram, 0, 0x1_0000, 64);
     for (i, (addr, len, flags)) in (0u16..).zip(parts) {
         let next = if usize::from(i) + 1 < parts.len() { 1 } else { 0 };
@@ -16,7 +21,7 @@ fn chain(ram: &SharedRam, parts: &[(u64, u32, u16)]) -> Chain {
     ring.publish(0);
     let mut queue = ring.device_queue(0, false).queue;
     let chain = queue.iter(&**ram).unwrap().next().unwrap();
-    Chain::parse(ram, chain)
+    Chain::parse(ram, window, chain)
 }
 
 const WRITE: u16 = 2;
@@ -95,4 +100,34 @@ fn what_is_not_in_ram_is_left_out() {
             "{parts:x?}"
         );
     }
+}
+
+#[test]
+fn what_is_in_the_window_is_left_to_the_kernel() {
+    let ram = guest_ram(1 << 20);
+    let (start, page) = (1 << 32, 4096);
+    let window = Window::reserve(RamRange { start, len: 2 << 20 }).unwrap();
+    window.show_bytes(0, page, b"in the window").unwrap();
+    let all = [(start, 13, 0), (start + 3 * page, 8, 0), (start, 2, WRITE), (start + (2 << 20) - 4, 4, WRITE)];
+    let mut c = chain_with(&ram, Some(&window), &all);
+    assert!(c.whole);
+    let mut file = tempfile::tempfile().unwrap();
+    assert_eq!(c.readable.drain(&file, 13, 0).unwrap(), 13);
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "in the window");
+    let nothing_shown = c.readable.drain(&file, 8, 0).unwrap_err();
+    assert_eq!(nothing_shown.raw_os_error(), Some(libc::EFAULT));
+    assert!(!c.readable.read(&mut [0; 4]) && !c.writable.write(b"1234"));
+    let mut c = chain_with(&ram, Some(&window), &[(start, 2, WRITE)]);
+    assert_eq!(c.writable.fill(&file, 2, 3, true).unwrap(), 2);
+    let mut c = chain_with(&ram, Some(&window), &[(start, 2, 0)]);
+    let copy = tempfile::tempfile().unwrap();
+    assert_eq!(c.readable.drain(&copy, 2, 0).unwrap(), 2);
+    let mut two = [0; 2];
+    copy.read_exact_at(&mut two, 0).unwrap();
+    assert_eq!(&two, b"th");
+    // Half outside, and without a window.
+    assert!(!chain_with(&ram, Some(&window), &[(start + (2 << 20) - 4, 8, 0)]).whole);
+    assert!(!chain_with(&ram, None, &[(start, 2, 0)]).whole);
 }

@@ -72,11 +72,11 @@ impl FileServer {
             let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
             let rest = bytes.get(from..).unwrap_or(&[]);
             let part = rest.get(..rest.len().min(len as usize)).unwrap_or(&[]);
-            self.window()?.show_bytes(at, len, part)
+            self.window().ok_or(Errno::NOSYS)?.show_bytes(at, len, part)
         } else {
             let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
             let file: File = self.open_file(node, flags)?;
-            self.window()?.show_file(at, len, &file, offset, writable)
+            self.window().ok_or(Errno::NOSYS)?.show_file(at, len, &file, offset, writable)
         };
         shown.map_err(|e| errno(&e))?;
         if let Some(dax) = &mut self.dax {
@@ -85,8 +85,9 @@ impl FileServer {
         Ok(())
     }
 
-    fn window(&self) -> Res<&Window> {
-        self.dax.as_ref().map(|dax| &dax.window).ok_or(Errno::NOSYS)
+    /// The share's window, if it has one.
+    pub(in crate::virtio::fs) fn window(&self) -> Option<&Window> {
+        self.dax.as_ref().map(|dax| &dax.window)
     }
 
     pub(super) fn remove_mappings(&mut self, items: impl Iterator<Item = RemovemappingOne>) -> Res<Reply> {

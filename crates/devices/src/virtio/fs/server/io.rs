@@ -75,8 +75,7 @@ impl FileServer {
             let bytes = bytes?;
             let from = usize::try_from(args.offset).unwrap_or(usize::MAX).min(bytes.len());
             let part = bytes.get(from..from.saturating_add(len).min(bytes.len())).unwrap_or(&[]);
-            bulk.writable.write(part);
-            return Ok(Reply::Placed(part.len()));
+            return if bulk.writable.write(part) { Ok(Reply::Placed(part.len())) } else { Err(Errno::FAULT) };
         }
         let dev = self.nodes.get(node).map_or(0, |n| n.identity.dev);
         let (file, _, medium) = self.open_handle(node, args.fh)?;

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use fuse_backend_rs::abi::fuse_abi::GetxattrOut;
 use rustix::fs::{
-    XattrFlags, fgetxattr, getxattr, getxattr_query, listxattr, listxattr_query, removexattr, setxattr,
+    XattrFlags, fgetxattr, fgetxattr_query, getxattr, getxattr_query, listxattr, listxattr_query, removexattr, setxattr,
 };
 use rustix::io::Errno;
 
@@ -25,13 +25,17 @@ impl FileServer {
             return Err(Errno::NODATA);
         }
         if size == 0 {
+            // Before the first write to a file Linux asks whether it has a security.capability: it is open then, and
+            // reaching it by its name would be most of the cost of creating it.
+            if let Some(file) = self.open_already(node) {
+                return count(fgetxattr_query(file, name)?);
+            }
             let (_fd, path) = self.proc_path(node)?;
             return count(getxattr_query(path.as_c_str(), name)?);
         }
         let mut out = std::mem::take(&mut self.output);
         out.clear();
         out.resize(size as usize, 0);
-        // Linux asks for security.capability before the first write to a file: open then.
         let result = match self.open_already(node) {
             Some(file) => fgetxattr(file, name, &mut out[..]),
             None => {

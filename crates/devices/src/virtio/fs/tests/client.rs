@@ -274,11 +274,11 @@ impl Client {
 
     pub fn getxattr(&mut self, node: u64, name: &str, size: u32) -> Result<Vec<u8>, i32> {
         let args = [size, 0].map(u32::to_le_bytes).concat();
-        self.call(Opcode::Getxattr, node, &[&args, &cstr(name)], size.max(8))
+        self.call(Opcode::Getxattr, node, &[&args, &cstr(name)], room(size))
     }
 
     pub fn listxattr(&mut self, node: u64, size: u32) -> Result<Vec<u8>, i32> {
-        self.call(Opcode::Listxattr, node, &[&[size, 0].map(u32::to_le_bytes).concat()], size.max(8))
+        self.call(Opcode::Listxattr, node, &[&[size, 0].map(u32::to_le_bytes).concat()], room(size))
     }
 
     pub fn removexattr(&mut self, node: u64, name: &str) -> Result<(), i32> {
@@ -387,4 +387,9 @@ pub fn descriptors_below(dir: &Path) -> usize {
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
         .filter(|target| target.starts_with(&dir))
         .count()
+}
+
+/// As Linux gives it for a value of so many bytes; 0 asks for the size.
+fn room(size: u32) -> u32 {
+    if size == 0 { 8 } else { size }
 }

@@ -197,6 +197,13 @@ fn extended_attributes() {
     assert_eq!(c.getxattr(node, "user.a", 0).unwrap()[..4], 5u32.to_le_bytes());
     assert_eq!(c.getxattr(node, "user.a", 2), Err(libc::ERANGE));
     assert_eq!(c.getxattr(node, "user.none", 100), Err(libc::ENODATA));
+    // Through an open file, whose name is not needed: that is gone from the host.
+    let fh = c.open(node, libc::O_WRONLY).unwrap().fh;
+    std::fs::rename(dir.path().join("f"), dir.path().join("moved")).unwrap();
+    assert_eq!(c.getxattr(node, "user.a", 0).unwrap()[..4], 5u32.to_le_bytes());
+    assert_eq!(c.getxattr(node, "user.none", 0), Err(libc::ENODATA));
+    std::fs::rename(dir.path().join("moved"), dir.path().join("f")).unwrap();
+    c.release(node, fh).unwrap();
     let names = c.listxattr(node, 1000).unwrap();
     assert!(names.windows(7).any(|w| w == b"user.a\0"), "{names:?}");
     assert_eq!(c.removexattr(node, "user.a"), Ok(()));
