@@ -144,6 +144,8 @@ impl VmConfig {
 
     /// Number of virtual processors, 1 to 254 (and what the host and the guest kernel take; libkrunfw's
     /// kernel uses at most 16). Default 1.
+    ///
+    /// More would need 32-bit APIC identifiers, to which KVM's IO-APIC, where all devices' interrupts go, cannot send.
     pub fn vcpus(mut self, count: u32) -> Self {
         self.vcpus = count;
         self

@@ -8,6 +8,10 @@ use purlin_vmm_core::boot::initramfs::shell::{Initramfs, InitramfsBuilder};
 /// An initial RAM disk: a file, or an archive made with [`InitramfsBuilder`]. Made from either by `into()`.
 ///
 /// A builder is run by [`VmConfig::build`](crate::VmConfig::build), on a thread of its own beside the other work.
+///
+/// The base of an archive is in memory once for all machines that boot from it. When Linux has unpacked it, it writes a
+/// pattern over it before it uses that memory for something else, and each machine has a copy then: machines whose kernel
+/// is told to `retain_initrd` go on sharing it, and lack that much memory inside.
 #[derive(Debug)]
 pub struct RamDisk(pub(crate) RamDiskSource);
 

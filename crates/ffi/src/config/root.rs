@@ -25,7 +25,8 @@ pub struct Share {
 }
 
 impl Share {
-    /// The directory `path` under `tag` (1 to 36 bytes), readable and writable.
+    /// The directory `path` under `tag` (1 to 36 bytes), readable and writable. Locks on its files exclude processes of
+    /// the guest from each other, and nobody outside of it.
     pub fn new(tag: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         Self::with_source(tag, Some(path.into()))
     }

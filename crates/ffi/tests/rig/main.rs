@@ -9,6 +9,7 @@ mod boot;
 mod exits;
 mod init;
 mod lifecycle;
+mod pipeline;
 mod refused;
 mod shares;
 mod stock;

@@ -14,15 +14,15 @@ use crate::support::{rootfs, stock, wait};
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// A guest whose shell is on a serial line between two pipes.
-struct Guest {
-    vm: Vm,
+pub struct Guest {
+    pub vm: Vm,
     to: PipeWriter,
     /// Lines, read on a thread: a guest that says nothing is a failure, not a wait.
     from: Receiver<String>,
 }
 
 impl Guest {
-    fn start(method: BootMethod, words: &str, change: impl FnOnce(VmConfig) -> VmConfig) -> Self {
+    pub fn start(method: BootMethod, words: &str, change: impl FnOnce(VmConfig) -> VmConfig) -> Self {
         let (input, to) = std::io::pipe().unwrap();
         let (from, output) = std::io::pipe().unwrap();
         let line = SerialLine::new(Some(OwnedFd::from(input)), Some(OwnedFd::from(output)));
@@ -50,7 +50,7 @@ impl Guest {
     }
 
     /// Everything up to a line that contains `mark`.
-    fn until(&mut self, mark: &str) -> String {
+    pub fn until(&mut self, mark: &str) -> String {
         let mut text = String::new();
         loop {
             let line = self.from.recv_timeout(SILENCE);
@@ -63,7 +63,7 @@ impl Guest {
     }
 
     /// What a command prints.
-    fn run(&mut self, command: &str) -> String {
+    pub fn run(&mut self, command: &str) -> String {
         // The terminal repeats what is typed, which therefore has neither mark in it.
         writeln!(self.to, "echo be''gin; {command}; echo done-$?").unwrap();
         self.until("begin");
@@ -72,7 +72,7 @@ impl Guest {
         text
     }
 
-    fn end(mut self, command: &str) -> VmExit {
+    pub fn end(mut self, command: &str) -> VmExit {
         writeln!(self.to, "{command}").unwrap();
         wait(&self.vm)
     }
@@ -151,4 +151,43 @@ fn a_stock_kernel_entered_by_pvh() {
     guest.until("0001 0074 0001");
     let exit = guest.end("poweroff -f");
     assert_eq!(exit.reason, ExitReason::PoweredOff);
+}
+
+/// What the owner says in SMBIOS is there to be read.
+#[test]
+#[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
+fn a_stock_kernel_finds_the_owners_words_in_smbios() {
+    let words = ["purlin:first=1", "io.systemd.credential:second=two words"];
+    let mut guest = Guest::start(BootMethod::Auto, "quiet", |config| config.smbios_oem_strings(words));
+    guest.until("shell-ready");
+    let table = guest.run("od -An -v -tx1 /sys/firmware/dmi/tables/DMI");
+    let digits = table.lines().filter(|line| line.starts_with(' ')).flat_map(str::split_ascii_whitespace);
+    let bytes: Vec<u8> = digits.filter_map(|digits| u8::from_str_radix(digits, 16).ok()).collect();
+    // OEM strings: type 11, five bytes long, with the number of strings at the end, then the strings (DSP0134 §7.12).
+    let at = bytes.windows(2).position(|start| start == [11, 5]).expect("a structure with OEM strings");
+    assert_eq!(bytes[at + 4], 2, "{bytes:x?}");
+    let strings = [words[0].as_bytes(), b"\0", words[1].as_bytes(), b"\0\0"].concat();
+    assert!(bytes[at + 5..].starts_with(&strings), "{bytes:x?}");
+    guest.end("poweroff -f");
+}
+
+/// Much output at once, with all processors busy: nothing of it is lost, and no interrupt that the driver waits for.
+#[test]
+#[ignore = "needs a KVM that runs stock kernels: cargo xtask test"]
+fn a_stock_kernels_long_output_is_whole_while_its_processors_are_busy() {
+    const TIMES: usize = 10;
+    let mut guest = Guest::start(BootMethod::Auto, "", |config| config.vcpus(2));
+    guest.until("shell-ready");
+    // Its size and lines are fixed before.
+    let lines = guest.run("dmesg -n 1; dmesg >/log; wc -l </log");
+    let lines: usize = lines.lines().find_map(|line| line.trim().parse().ok()).unwrap();
+    assert!(lines > 100, "{lines} lines");
+    guest.run("for i in 1 2; do (while :; do :; done) & done");
+    let first = guest.run("cat /log");
+    for _ in 1..TIMES {
+        assert!(guest.run("cat /log") == first, "the same file, printed twice, differs");
+    }
+    let marks = 1;
+    assert_eq!(first.lines().count(), lines + marks, "{first}");
+    guest.end("poweroff -f");
 }

@@ -35,8 +35,14 @@
 //! Names and attributes are valid for 5 seconds (see [`Semantics`]), data until the file's mtime or size is
 //! seen to change: an OPEN that finds the file as the guest last saw it keeps the guest's pages. There is no
 //! writeback cache, so FLUSH has nothing to do and is not asked for; nor are ACCESS (the guest's kernel
-//! checks permissions) and locks (they are local to the guest). `fsync` reaches the host's disk; `sync` of
+//! checks permissions) and locks (see below). `fsync` reaches the host's disk; `sync` of
 //! the whole file system does not, as it would write back what other programs of the host hold too.
+//!
+//! # Locks
+//!
+//! Record, open file and whole file locks exclude processes of one guest from each other, and nobody else: not other
+//! guests, not the host's programs, not the same guest through another share of the directory. So they cost no request and
+//! wait for nobody outside, and a guest cannot keep the host's programs from their files.
 //!
 //! # DAX
 //!

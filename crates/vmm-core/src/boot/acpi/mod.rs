@@ -10,7 +10,8 @@
 //! ([`set_rsdp`](crate::boot::zero_page::set_rsdp)).
 //!
 //! Further tables, such as those of [`numa`], go in as [`AcpiMachine::extra`]. Processor *n* has the APIC identifier
-//! and the ACPI processor UID *n*.
+//! and the ACPI processor UID *n*. There are at most 254, in MADT entries of type 0: the x2APIC entries (type 9) are
+//! for identifiers from 255 on, which an IO-APIC without interrupt remapping, as KVM's is, cannot name as a target.
 //!
 //! ```
 //! use purlin_vmm_core::boot::acpi::{AcpiMachine, AcpiTables, Table};

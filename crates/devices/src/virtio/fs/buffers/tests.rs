@@ -108,7 +108,8 @@ fn what_is_in_the_window_is_left_to_the_kernel() {
     let (start, page) = (1 << 32, 4096);
     let window = Window::reserve(RamRange { start, len: 2 << 20 }).unwrap();
     window.show_bytes(0, page, b"in the window").unwrap();
-    let all = [(start, 13, 0), (start + 3 * page, 8, 0), (start, 2, WRITE), (start + (2 << 20) - 4, 4, WRITE)];
+    let all =
+        [(start, 13, 0), (start + 3 * page, 8, 0), (start, 2, WRITE), (start + (2 << 20) - 4, 4, WRITE)];
     let mut c = chain_with(&ram, Some(&window), &all);
     assert!(c.whole);
     let mut file = tempfile::tempfile().unwrap();

@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 
 use fuse_backend_rs::abi::fuse_abi::GetxattrOut;
 use rustix::fs::{
-    XattrFlags, fgetxattr, fgetxattr_query, getxattr, getxattr_query, listxattr, listxattr_query, removexattr, setxattr,
+    XattrFlags, fgetxattr, fgetxattr_query, getxattr, getxattr_query, listxattr, listxattr_query,
+    removexattr, setxattr,
 };
 use rustix::io::Errno;
 
