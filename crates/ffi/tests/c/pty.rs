@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 /// Both ends of a new terminal of 100 columns and 30 rows.
 pub fn terminal() -> (File, OwnedFd) {
@@ -28,19 +30,35 @@ pub fn mode(terminal: &impl AsRawFd) -> (u32, u32, u32) {
 }
 
 /// Nothing comes for longer than this: it will not come.
-const SILENCE_MS: i32 = 120_000;
+const SILENCE: Duration = Duration::from_secs(120);
 
-/// Reads until the text has come.
-pub fn expect(master: &mut File, text: &str) {
-    let mut seen = Vec::new();
+/// Reads what a program prints on its terminal until the text has come.
+pub fn expect(master: &mut File, child: &mut Child, text: &str) {
+    let (mut seen, mut last) = (Vec::new(), Instant::now());
     while !String::from_utf8_lossy(&seen).contains(text) {
         let mut ready = libc::pollfd { fd: master.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: the pointer is to one pollfd.
-        let polled = unsafe { libc::poll(&mut ready, 1, SILENCE_MS) };
-        assert_eq!(polled, 1, "no {text:?} after {:?}", String::from_utf8_lossy(&seen));
-        let mut byte = [0];
-        let count = master.read(&mut byte);
-        assert!(matches!(count, Ok(1)), "{count:?} after {:?}", String::from_utf8_lossy(&seen));
-        seen.extend(byte);
+        if unsafe { libc::poll(&mut ready, 1, 500) } == 1 {
+            let mut byte = [0];
+            let count = master.read(&mut byte);
+            assert!(matches!(count, Ok(1)), "{count:?} after {:?}", String::from_utf8_lossy(&seen));
+            seen.extend(byte);
+            last = Instant::now();
+        } else if child.try_wait().unwrap().is_some() || last.elapsed() > SILENCE {
+            panic!("no {text:?} after {:?}: {}", String::from_utf8_lossy(&seen), fate(child));
+        }
     }
+}
+
+/// How a program ended, and what it complained of if that is a pipe. One that runs is killed.
+fn fate(child: &mut Child) -> String {
+    let ended = child.try_wait().unwrap();
+    if ended.is_none() {
+        child.kill().unwrap();
+    }
+    let mut complaints = String::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        let _ = stderr.read_to_string(&mut complaints);
+    }
+    format!("{ended:?} {complaints}")
 }

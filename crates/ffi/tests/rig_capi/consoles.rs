@@ -116,8 +116,8 @@ fn terminals() {
         let mut command = host.sh(options, &script(tty));
         with_descriptors(&mut command, vec![slave.try_clone().unwrap()]);
         let mut child = piped(&mut command).spawn().unwrap();
-        expect(&mut master, "30 100");
-        expect(&mut master, "up");
+        expect(&mut master, &mut child, "30 100");
+        expect(&mut master, &mut child, "up");
         assert_ne!(mode(&slave), before, "{options:?}");
 
         let size = libc::winsize { ws_row: 50, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
@@ -126,9 +126,9 @@ fn terminals() {
         // SAFETY: sends a signal to a child that was not waited for.
         assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGWINCH) }, 0);
         if ctrl_c {
-            expect(&mut master, "50 120");
+            expect(&mut master, &mut child, "50 120");
             master.write_all(b"\x03").unwrap();
-            expect(&mut master, "int");
+            expect(&mut master, &mut child, "int");
             assert_eq!(child.wait().unwrap().code(), Some(8), "{options:?}");
             assert_eq!(mode(&slave), before, "{options:?}");
         } else {

@@ -38,27 +38,27 @@ fn a_session_at_a_terminal() {
     let end = || slave.try_clone().unwrap();
     let mut child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
 
-    expect(&mut master, "30 100");
-    expect(&mut master, "ready-1");
+    expect(&mut master, &mut child, "30 100");
+    expect(&mut master, &mut child, "ready-1");
     assert_ne!(mode(&slave), before);
     let size = libc::winsize { ws_row: 50, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: reads one winsize.
     assert_eq!(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &size) }, 0);
     // SAFETY: sends a signal to a child that was not waited for.
     assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGWINCH) }, 0);
-    expect(&mut master, "50 120");
+    expect(&mut master, &mut child, "50 120");
     master.write_all(b"\x03").unwrap();
-    expect(&mut master, "interrupted");
+    expect(&mut master, &mut child, "interrupted");
 
-    expect(&mut master, "ready-2");
+    expect(&mut master, &mut child, "ready-2");
     master.write_all(b"a line\r\x04").unwrap();
-    expect(&mut master, "a line\r\na line\r\n");
-    expect(&mut master, "cat: 0");
+    expect(&mut master, &mut child, "a line\r\na line\r\n");
+    expect(&mut master, &mut child, "cat: 0");
 
-    expect(&mut master, "ready-3");
+    expect(&mut master, &mut child, "ready-3");
     let mut input = master.try_clone().unwrap();
     let writer = std::thread::spawn(move || input.write_all(&pasted).unwrap());
-    expect(&mut master, "cmp: 0");
+    expect(&mut master, &mut child, "cmp: 0");
     writer.join().unwrap();
 
     // The terminal takes 4 KiB or so; the rest waits in the guest.
@@ -88,9 +88,9 @@ fn a_terminal_port_on_standard_input() {
     let script = "exec </dev/hvc0 >/dev/hvc0 2>&1; echo ready; read word; echo \"got $word\"; exit 7";
     let mut command = host.sh(&["-n", "-m", "-t", "term=0,0"], script);
     let mut child = command.stdin(slave.try_clone().unwrap()).spawn().unwrap();
-    expect(&mut master, "ready");
+    expect(&mut master, &mut child, "ready");
     master.write_all(b"something\r").unwrap();
-    expect(&mut master, "got something");
+    expect(&mut master, &mut child, "got something");
     assert_eq!(child.wait().unwrap().code(), Some(7));
     assert_eq!(mode(&slave), before);
 }
@@ -117,7 +117,7 @@ fn closed_standard_streams() {
         };
         let mut child = command.spawn().unwrap();
         if shows {
-            expect(&mut master, "size 30 100");
+            expect(&mut master, &mut child, "size 30 100");
         }
         assert_eq!(child.wait().unwrap().code(), Some(7), "without {closed:?}");
         assert_eq!(mode(&slave), before, "without {closed:?}");
