@@ -2,7 +2,7 @@
 
 use purlin_vmm_core::memory::SharedRam;
 
-use super::protocol::HEADER_LEN;
+use super::protocol::{HEADER_LEN, HostMessage};
 use super::ring::{self, Batch, Direction, RingError};
 use super::worker::Worker;
 use super::{CONTROL_RX, CONTROL_TX};
@@ -43,13 +43,16 @@ impl Worker {
             return Ok(ring::ask_for_more(&mut q.queue, memory)?.then_some(1));
         }
         let messages = messages(&batch);
-        for (span, _) in batch.spans.iter().zip(&messages) {
-            ring::complete(&mut q.queue, memory, span.head, 0)?;
-        }
         for (span, message) in batch.spans.iter().zip(&messages) {
             if span.fault || self.control.guest(message).is_err() {
                 self.shared.count_error();
             }
+        }
+        // Before the driver goes on to the next device.
+        self.shared.registration.set(self.control.is_registering());
+        let Some(q) = self.queue(CONTROL_TX) else { return Ok(None) };
+        for (span, _) in batch.spans.iter().zip(&messages) {
+            ring::complete(&mut q.queue, memory, span.head, 0)?;
         }
         Ok(Some(messages.len()))
     }
@@ -70,9 +73,17 @@ impl Worker {
         Ok(())
     }
 
+    /// True while the console before this one comes up.
+    fn is_held_back(&self) -> bool {
+        self.after.as_ref().is_some_and(|other| other.registration.is_under_way())
+    }
+
     /// True if a buffer was used; false if nothing is due, or no buffer there.
     fn send_one(&mut self, memory: &SharedRam) -> Result<bool, RingError> {
         let Some((port, message)) = self.control.next_due() else { return Ok(false) };
+        if message == HostMessage::Add && self.is_held_back() {
+            return Ok(false);
+        }
         let bytes = message.encode(port, self.resize_order);
         let Some(q) = self.queue(CONTROL_RX) else { return Ok(false) };
         let mut batch = ring::peek(&mut q.queue, memory, Direction::ToGuest, 0, bytes.len())?;

@@ -1,6 +1,6 @@
 //! The control channel as a pure machine: driver messages and host events in, due messages out.
 
-use super::port::{Due, Port};
+use super::port::{Due, Port, PortRole};
 use super::protocol::{GuestMessage, HostMessage, ProtocolError, WindowSize};
 
 /// All ports of a device and the state of its control queues.
@@ -83,6 +83,12 @@ impl Control {
     /// True if the port's queues may be used at all.
     pub fn is_present(&self, port: usize) -> bool {
         self.ports.get(port).is_some_and(|p| !p.removed && (self.multiport || port == 0))
+    }
+
+    /// True if the driver is there and has not registered every terminal yet, which it tells with PORT_OPEN.
+    pub fn is_registering(&self) -> bool {
+        let missing = |p: &Port| p.spec.role == PortRole::Console && !p.removed && !p.guest_open;
+        self.multiport && self.driver_ready && self.ports.iter().any(missing)
     }
 
     fn first(&self) -> Option<(usize, Due)> {

@@ -36,6 +36,7 @@ pub struct Console {
     resize_order: ResizeOrder,
     multiport: bool,
     shared: Arc<Shared>,
+    after: Option<Arc<Shared>>,
     /// Here while there is no worker.
     ends: Option<Vec<Ends>>,
     slot: WorkerSlot<Worker>,
@@ -72,9 +73,20 @@ impl Console {
             resize_order: config.resize_order,
             multiport: false,
             shared,
+            after: None,
             ends: Some(ends),
             slot: WorkerSlot::new(handle),
         })
+    }
+
+    /// Announces this console's ports to the driver when it has registered the terminals of `other`, if that one has a driver.
+    /// Linux numbers terminals in the order in which they come up.
+    ///
+    /// A driver that never registers those (by PORT_OPEN) does not hear of these ports. Takes effect with the next
+    /// activation.
+    pub fn follow(&mut self, other: &ConsoleHandle) {
+        other.0.registration.add_follower(&self.shared);
+        self.after = Some(other.0.clone());
     }
 
     /// For other threads: sizes and counters.
@@ -125,6 +137,7 @@ impl Console {
             work: ends.iter().map(|_| PortWork::default()).collect(),
             ends,
             shared: self.shared.clone(),
+            after: self.after.clone(),
             resize_order: self.resize_order,
             announce: false,
             dead: false,
@@ -149,6 +162,7 @@ impl Console {
         if let Some(worker) = self.slot.parked_mut() {
             self.ends = Some(std::mem::take(&mut worker.ends));
             self.slot.clear();
+            self.shared.registration.set(false);
         }
     }
 

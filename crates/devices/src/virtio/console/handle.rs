@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::order::Registration;
 use super::protocol::WindowSize;
 use crate::virtio::IoCounts;
 
@@ -72,8 +73,9 @@ pub(super) struct Shared {
     pub generation: AtomicU32,
     /// A broken ring was logged.
     pub complained: AtomicBool,
-    /// Makes the worker look at sizes, and at ports it left in the middle of their work.
+    /// Makes the worker look at sizes, at ports it left in the middle of their work, and at messages it held back.
     pub wake: EventFd,
+    pub registration: Registration,
 }
 
 impl Shared {
@@ -83,6 +85,7 @@ impl Shared {
             protocol_errors: AtomicU64::new(0),
             generation: AtomicU32::new(0),
             complained: AtomicBool::new(false),
+            registration: Registration::default(),
             wake: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
         })
     }

@@ -37,7 +37,7 @@
 //!
 //! # Files
 //!
-//! Pure: `protocol`, `port`, `control`, `lines`, `ring`, `state`. Touching the operating system: `io`, `tty`,
+//! Pure: `protocol`, `port`, `control`, `lines`, `order`, `ring`, `state`. Touching the operating system: `io`, `tty`,
 //! `worker`, `transfer`, `channel`, `handle`, `device` (through the loop), and `sys` with the unsafe calls.
 //!
 //! # Example: the console of a container-like guest
@@ -86,6 +86,7 @@ mod fuzz;
 mod handle;
 mod io;
 mod lines;
+mod order;
 mod port;
 mod protocol;
 mod ring;

@@ -125,6 +125,8 @@ pub(super) struct Worker {
     pub ends: Vec<Ends>,
     pub work: Vec<PortWork>,
     pub shared: Arc<Shared>,
+    /// The console that comes up before this one.
+    pub after: Option<Arc<Shared>>,
     pub resize_order: ResizeOrder,
     /// The driver gets an interrupt per queue when the worker starts: it is resumed.
     pub announce: bool,
@@ -139,6 +141,7 @@ impl Worker {
     pub(super) fn serve_all(&mut self) {
         self.guarded(|w| {
             w.apply_sizes();
+            w.shared.registration.set(w.control.is_registering());
             w.receive_control()?;
             for port in 0..w.ends.len() {
                 w.serve_port(port)?;
@@ -164,6 +167,7 @@ impl Worker {
             }
             self.dead = true;
             self.shared.count_error();
+            self.shared.registration.set(false);
             for work in &mut self.work {
                 work.input.wanted = None;
                 work.output.wanted = None;

@@ -140,7 +140,10 @@ pub(super) fn make(config: &VmConfig, device_loop: &EventLoop) -> Result<Made, B
             ports.list.extend(control_port.take());
         }
         names.extend(ports.names_among(&INIT_PORTS));
-        let device = consoles.device(ports, device_loop)?;
+        let mut device = consoles.device(ports, device_loop)?;
+        if let Some(before) = before_shares.last().map(ConsoleDevice::handle) {
+            device.follow(&before);
+        }
         if index == 0 {
             consoles.handle = Some(device.handle());
         }

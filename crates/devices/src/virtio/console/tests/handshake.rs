@@ -1,7 +1,8 @@
 use std::fs::File;
+use std::time::{Duration, Instant};
 
 use super::*;
-use crate::virtio::{Signal, VirtioDevice};
+use crate::virtio::{ResetProgress, Signal, VirtioDevice};
 
 fn null() -> File {
     File::options().read(true).write(true).open("/dev/null").unwrap()
@@ -130,4 +131,64 @@ fn the_configuration_space_shows_size_and_ports() {
     guest.device.write_config(8, &[1, 2, 3, 4]);
     guest.device.write_config(u64::MAX, &[1; 64]);
     assert_eq!(read(&guest, 8, 4), [0, 0, 0, 0]);
+}
+
+/// Two consoles on loops of their own: the second one is silent until the first one's terminals are registered.
+#[test]
+fn terminals_come_up_in_the_order_of_their_consoles() {
+    let mut first =
+        Guest::new(vec![PortConfig::console(), output_port("data", null()), PortConfig::console()]);
+    let mut second = Guest::new(vec![PortConfig::console()]);
+    second.device.follow(&first.handle);
+    let is_silent = |second: &mut Guest| {
+        second.device.quiesce(Instant::now() + Duration::from_secs(60)).unwrap();
+        let silent = second.hear() == 0;
+        second.device.resume();
+        silent
+    };
+    first.probe();
+    second.probe();
+    first.tell(u32::MAX, 0, 1);
+    second.tell(u32::MAX, 0, 1);
+    assert!(is_silent(&mut second));
+    eventually("PORT_ADD", || (first.hear() == 3).then_some(()));
+    first.tell(0, 6, 1);
+    assert!(is_silent(&mut second), "one of two");
+    first.tell(2, 6, 1);
+    eventually("PORT_ADD", || (second.hear() == 1).then_some(()));
+}
+
+/// A console without a driver, or with one that knows no ports, or that is reset, or breaks its rings, is not waited for.
+#[test]
+fn nobody_waits_for_a_console_that_does_not_come_up() {
+    let second = |first: &Guest| {
+        let mut second = Guest::new(vec![PortConfig::console()]);
+        second.device.follow(&first.handle);
+        second.probe();
+        second.tell(u32::MAX, 0, 1);
+        second
+    };
+    let comes_up = |mut guest: Guest| eventually("PORT_ADD", || (guest.hear() == 1).then_some(()));
+    let first = || Guest::new(vec![PortConfig::console()]);
+    comes_up(second(&first()));
+
+    let mut plain = first();
+    plain.features &= !F_MULTIPORT;
+    plain.probe();
+    comes_up(second(&plain));
+
+    let mut reset = first();
+    reset.probe();
+    reset.tell(u32::MAX, 0, 1);
+    let waiting = second(&reset);
+    assert_eq!(reset.device.reset(), ResetProgress::Done);
+    comes_up(waiting);
+
+    let mut broken = first();
+    broken.probe();
+    broken.tell(u32::MAX, 0, 1);
+    let waiting = second(&broken);
+    broken.rings[tx_queue(0)].driver.publish(QUEUE_SIZE);
+    broken.rings[tx_queue(0)].driver.kick();
+    comes_up(waiting);
 }
