@@ -50,6 +50,21 @@ fn the_documented_example() {
     assert_eq!(config.redirect_header, crate::RedirectHeader { magic: 7, magic_v6: Some(8) });
 }
 
+/// The README's example is a policy, and shows every field that its tables name.
+#[test]
+fn the_readme() {
+    let readme = include_str!("../../README.md");
+    let (_, section) = readme.split_once("## JSON\n\n").unwrap();
+    let (example, tables) = section.split_once("\n\n").unwrap();
+    crate::Policy::from_json(example.as_bytes()).unwrap();
+    let names = tables.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once(" |")?.0));
+    let names: Vec<&str> = names.flat_map(|cell| cell.split(['`', '.', ',', ' '])).collect();
+    for name in names.iter().filter(|name| !name.is_empty()) {
+        assert!(example.contains(&format!("\"{name}\"")), "{name}");
+    }
+    assert!(names.len() > 20, "{names:?}");
+}
+
 #[test]
 fn faults_of_a_rule_name_its_index_and_field() {
     for (rule, expected) in [
