@@ -56,7 +56,7 @@ fn mapped_from(dir: &std::path::Path) -> (u64, u64) {
         match words.next().unwrap_or_default() {
             first if !first.ends_with(':') => inside = line.contains(dir.to_str().unwrap()),
             "Rss:" if inside => sums.0 += words.next().unwrap().parse::<u64>().unwrap(),
-            "Private_Dirty:" if inside => sums.1 += words.next().unwrap().parse::<u64>().unwrap(),
+            "Anonymous:" if inside => sums.1 += words.next().unwrap().parse::<u64>().unwrap(),
             _ => {}
         }
     }
