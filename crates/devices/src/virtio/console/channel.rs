@@ -75,7 +75,7 @@ impl Worker {
 
     /// True while the console before this one comes up.
     fn is_held_back(&self) -> bool {
-        self.after.as_ref().is_some_and(|other| other.registration.is_under_way())
+        self.after.as_ref().is_some_and(|other| other.is_under_way())
     }
 
     /// True if a buffer was used; false if nothing is due, or no buffer there.

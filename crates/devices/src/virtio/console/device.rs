@@ -12,6 +12,7 @@ use super::control::Control;
 use super::handle::{ConsoleHandle, Shared};
 use super::io::{FdEnd, HostInput, HostOutput};
 use super::lines::LineSplitter;
+use super::order::Registration;
 use super::port::{Port, PortRole, PortSpec};
 use super::protocol::{MAX_NAME_LEN, ResizeOrder};
 use super::state::{self, PortProgress};
@@ -36,7 +37,7 @@ pub struct Console {
     resize_order: ResizeOrder,
     multiport: bool,
     shared: Arc<Shared>,
-    after: Option<Arc<Shared>>,
+    after: Option<Arc<Registration>>,
     /// Here while there is no worker.
     ends: Option<Vec<Ends>>,
     slot: WorkerSlot<Worker>,
@@ -85,8 +86,8 @@ impl Console {
     /// A driver that never registers those (by PORT_OPEN) does not hear of these ports. Takes effect with the next
     /// activation.
     pub fn follow(&mut self, other: &ConsoleHandle) {
-        other.0.registration.add_follower(&self.shared);
-        self.after = Some(other.0.clone());
+        other.0.registration.add_follower(&self.shared.wake);
+        self.after = Some(other.0.registration.clone());
     }
 
     /// For other threads: sizes and counters.

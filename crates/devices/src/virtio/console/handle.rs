@@ -74,8 +74,8 @@ pub(super) struct Shared {
     /// A broken ring was logged.
     pub complained: AtomicBool,
     /// Makes the worker look at sizes, at ports it left in the middle of their work, and at messages it held back.
-    pub wake: EventFd,
-    pub registration: Registration,
+    pub wake: Arc<EventFd>,
+    pub registration: Arc<Registration>,
 }
 
 impl Shared {
@@ -85,8 +85,8 @@ impl Shared {
             protocol_errors: AtomicU64::new(0),
             generation: AtomicU32::new(0),
             complained: AtomicBool::new(false),
-            registration: Registration::default(),
-            wake: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+            registration: Arc::default(),
+            wake: Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?),
         })
     }
 

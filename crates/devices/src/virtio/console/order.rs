@@ -5,15 +5,15 @@
 //! a console that follows another one announces no port before the driver has registered that one's terminals.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::handle::Shared;
+use vmm_sys_util::eventfd::EventFd;
 
 /// How far the driver is with a device's terminals, and who waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Registration {
     under_way: AtomicBool,
-    followers: Mutex<Vec<Weak<Shared>>>,
+    followers: Mutex<Vec<Weak<EventFd>>>,
 }
 
 impl Registration {
@@ -26,15 +26,19 @@ impl Registration {
     pub fn set(&self, under_way: bool) {
         let before = self.under_way.swap(under_way, Ordering::AcqRel);
         if before && !under_way {
-            self.followers().iter().filter_map(Weak::upgrade).for_each(|follower| follower.wake());
+            for follower in self.followers().iter().filter_map(Weak::upgrade) {
+                // Fails only when the counter is full, which is a pending wake-up.
+                let _ = follower.write(1);
+            }
         }
     }
 
-    pub fn add_follower(&self, follower: &Arc<Shared>) {
-        self.followers().push(Arc::downgrade(follower));
+    /// Adds one who waits, by what wakes it.
+    pub fn add_follower(&self, wake: &Arc<EventFd>) {
+        self.followers().push(Arc::downgrade(wake));
     }
 
-    fn followers(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Shared>>> {
+    fn followers(&self) -> MutexGuard<'_, Vec<Weak<EventFd>>> {
         self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,6 +14,7 @@ use super::config::WhenBroken;
 use super::control::Control;
 use super::handle::Shared;
 use super::io::{HostInput, HostOutput};
+use super::order::Registration;
 use super::protocol::ResizeOrder;
 use super::ring::{self, RingError};
 use super::{CONTROL_RX, CONTROL_TX, port_of_queue, sys};
@@ -125,8 +126,8 @@ pub(super) struct Worker {
     pub ends: Vec<Ends>,
     pub work: Vec<PortWork>,
     pub shared: Arc<Shared>,
-    /// The console that comes up before this one.
-    pub after: Option<Arc<Shared>>,
+    /// Of the console that comes up before this one.
+    pub after: Option<Arc<Registration>>,
     pub resize_order: ResizeOrder,
     /// The driver gets an interrupt per queue when the worker starts: it is resumed.
     pub announce: bool,
