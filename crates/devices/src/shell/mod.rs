@@ -1,11 +1,13 @@
 //! Threads and descriptors of devices: the loop workers run on, and the slot that moves a worker between
 //! its device and the loop.
 
+mod breakage;
 mod event_loop;
 mod lifecycle;
 mod pool;
 mod slot;
 
+pub use breakage::Breakage;
 pub use event_loop::{EventLoop, LoopHandle, OnPanic, QueueWorker, WorkerId};
 pub use pool::Pool;
 pub use slot::WorkerSlot;

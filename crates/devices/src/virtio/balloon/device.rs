@@ -13,7 +13,7 @@ use super::feature;
 use super::handle::{BalloonHandle, Shared};
 use super::pages::PAGE;
 use super::worker::BalloonWorker;
-use crate::shell::{LoopHandle, WorkerSlot};
+use crate::shell::{Breakage, LoopHandle, WorkerSlot};
 use crate::virtio::device::section_kind::DEVICE_BASE;
 use crate::virtio::{
     ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, VirtioDevice,
@@ -49,6 +49,7 @@ pub struct Balloon {
     deflate_on_oom: bool,
     shared: Arc<Shared>,
     features: u64,
+    breakage: Breakage,
     slot: WorkerSlot<BalloonWorker>,
 }
 
@@ -65,6 +66,7 @@ impl Balloon {
             deflate_on_oom: config.deflate_on_oom,
             shared: Arc::new(Shared::new(target)?),
             features: 0,
+            breakage: Breakage::new(DeviceType::Balloon),
             slot: WorkerSlot::new(handle),
         })
     }
@@ -90,7 +92,7 @@ impl Balloon {
             // The driver reads it when it starts.
             told_target: self.shared.target.load(Ordering::Acquire),
             stats: None,
-            failed: false,
+            breakage: self.breakage.of_worker(false),
         })
     }
 
@@ -161,7 +163,7 @@ impl VirtioDevice for Balloon {
         w.u32(self.shared.generation.load(Ordering::Acquire));
         w.bool(worker.is_some());
         if let Some(worker) = worker {
-            w.bool(worker.failed);
+            w.bool(worker.breakage.is_broken());
             w.u32(worker.told_target);
             w.bool(worker.stats.is_some());
             let (head, queue) = worker.stats.unwrap_or_default();
@@ -184,7 +186,7 @@ impl VirtioDevice for Balloon {
         let mut context = context;
         let mut worker = None;
         if r.bool("active")? {
-            let failed = r.bool("failed")?;
+            let breakage = self.breakage.of_worker(r.bool("failed")?);
             let told_target = r.u32("balloon.told_target")?;
             let has_stats = r.bool("balloon.has_stats")?;
             let stats = (r.u16("balloon.stats_head")?, r.u16("balloon.stats_queue")?);
@@ -195,7 +197,7 @@ impl VirtioDevice for Balloon {
             if let Some(context) = context {
                 let stats = has_stats.then_some(stats);
                 worker =
-                    Some(BalloonWorker { failed, told_target, stats, features, ..self.worker(context)? });
+                    Some(BalloonWorker { breakage, told_target, stats, features, ..self.worker(context)? });
             }
         }
         r.finish()?;

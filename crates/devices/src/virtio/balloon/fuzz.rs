@@ -8,8 +8,9 @@ use purlin_vmm_core::memory::{Bytes, GuestAddress, MemoryReclaim, ReclaimError, 
 use super::handle::Shared;
 use super::worker::BalloonWorker;
 use super::{BalloonHandle, GuestMemoryStats};
-use crate::shell::QueueWorker;
+use crate::shell::{Breakage, QueueWorker};
 use crate::testing::{DriverRing, RecordingInterrupt, guest_ram};
+use crate::virtio::DeviceType;
 
 const RAM: usize = 4 << 20;
 const QUEUES: usize = 5;
@@ -61,7 +62,7 @@ pub fn balloon_ops(data: &[u8]) {
         features: features.into(),
         told_target: 0,
         stats: None,
-        failed: false,
+        breakage: Breakage::new(DeviceType::Balloon),
     };
     for op in rest.chunks_exact(16).take(256) {
         operate(op, &ram, &mut rings, &mut worker, &handle);

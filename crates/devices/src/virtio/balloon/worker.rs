@@ -14,7 +14,7 @@ use super::handle::Shared;
 use super::pages::{numbers, runs};
 use super::stats::{GuestMemoryStats, MAX_BYTES};
 use super::{Role, role};
-use crate::shell::QueueWorker;
+use crate::shell::{Breakage, QueueWorker};
 use crate::virtio::{DeviceQueue, Interrupt, Signal};
 
 /// Chains handled per wake-up, so that a guest that keeps offering does not hold the shared loop.
@@ -47,30 +47,16 @@ pub(super) struct BalloonWorker {
     pub told_target: u32,
     /// The driver's statistics buffer: head and queue.
     pub stats: Option<(u16, u16)>,
-    /// Set after a malformed ring; the queues are not touched until reset.
-    pub failed: bool,
+    pub breakage: Breakage,
 }
 
 impl BalloonWorker {
     pub(super) fn run(&mut self, index: usize) {
-        if self.failed {
+        if self.breakage.is_broken() {
             return;
         }
-        match self.batch(index) {
-            Ok(true) => {
-                if let Some(queue) = self.queues.get(index) {
-                    let _ = queue.event.write(1);
-                }
-            }
-            Ok(false) => {}
-            Err(e) => self.fail(&e),
-        }
-    }
-
-    fn fail(&mut self, reason: &dyn std::fmt::Display) {
-        log::error!("balloon: {reason}; the device stops until the driver resets it");
-        self.failed = true;
-        self.interrupt.needs_reset();
+        let more = self.batch(index);
+        self.breakage.after_batch(more, self.queues.get(index), &*self.interrupt);
     }
 
     /// Handles up to [`BATCH`] buffers of one queue; true if more may be waiting.
@@ -183,7 +169,7 @@ impl BalloonWorker {
 
     /// Does what other threads asked for.
     pub(super) fn look(&mut self) {
-        if self.failed {
+        if self.breakage.is_broken() {
             return;
         }
         let target = self.shared.target.load(Ordering::Acquire);
@@ -197,7 +183,7 @@ impl BalloonWorker {
             _ => Ok(()),
         });
         if let Err(e) = returned {
-            self.fail(&e);
+            self.breakage.report(&e, &*self.interrupt);
         }
     }
 }
@@ -229,7 +215,7 @@ impl MutEventSubscriber for BalloonWorker {
         let events = queues.map(|(index, q)| Events::with_data(&*q.event, index, EventSet::IN));
         let watched: Result<Vec<()>, _> = events.chain([wake]).map(|events| ops.add(events)).collect();
         if let Err(e) = watched {
-            self.fail(&format_args!("cannot watch its queues: {e}"));
+            self.breakage.report(&format_args!("cannot watch its queues: {e}"), &*self.interrupt);
         }
         for index in 0..self.queues.len() {
             self.run(index);

@@ -12,7 +12,7 @@ use super::poll::Poll;
 use super::server::{Dax, FileServer, Share};
 use super::state::{load_session, save_session};
 use super::worker::{FsWorker, InFlight, WAITING_THREADS};
-use crate::shell::{EventLoop, OnPanic, Pool, WorkerSlot};
+use crate::shell::{Breakage, EventLoop, OnPanic, Pool, WorkerSlot};
 use crate::virtio::device::section_kind::DEVICE_BASE;
 use crate::virtio::{
     ActivateContext, ActivateError, Busy, DeviceType, IoCounters, IoCounts, ResetProgress, RestoreError,
@@ -29,6 +29,7 @@ pub struct Fs {
     share: Arc<Share>,
     config: [u8; TAG_MAX + 4],
     features: u64,
+    breakage: Breakage,
     dax_window: u64,
     counters: Arc<IoCounters>,
     // The slot goes before the loop it sends to.
@@ -64,6 +65,7 @@ impl Fs {
             features: 0,
             dax_window,
             counters: Arc::default(),
+            breakage: Breakage::new(DeviceType::Fs),
             slot,
             waiting,
             thread,
@@ -89,8 +91,8 @@ impl Fs {
         let (scratch, counters) = (Scratch::default(), self.counters.clone());
         let in_flight = InFlight::new(Arc::clone(&self.waiting))
             .map_err(|source| ActivateError::Host { what: "event descriptor", source })?;
-        let poll = Poll::default();
-        Ok(FsWorker { memory, queues, interrupt, server, scratch, counters, in_flight, poll, failed: false })
+        let (poll, breakage) = (Poll::default(), self.breakage.of_worker(false));
+        Ok(FsWorker { memory, queues, interrupt, server, scratch, counters, in_flight, poll, breakage })
     }
 }
 
@@ -147,7 +149,7 @@ impl VirtioDevice for Fs {
         w.u64(self.features);
         w.bool(worker.is_some());
         if let Some(worker) = worker {
-            w.bool(worker.failed);
+            w.bool(worker.breakage.is_broken());
             save_queues(&mut w, worker.queues.iter().map(|q| &q.queue));
             save_session(&mut w, &worker.server)?;
         }
@@ -169,12 +171,12 @@ impl VirtioDevice for Fs {
         let mut context = context;
         let mut worker = None;
         if r.bool("active")? {
-            let failed = r.bool("failed")?;
+            let breakage = self.breakage.of_worker(r.bool("failed")?);
             restore_queues(&mut r, QUEUE_SIZES.len(), context.as_mut())?;
             let window = context.as_ref().and_then(|context| context.shm.clone());
             let server = load_session(&mut r, &self.share, window)?;
             if let Some(context) = context {
-                worker = Some(FsWorker { failed, ..self.worker(context, server)? });
+                worker = Some(FsWorker { breakage, ..self.worker(context, server)? });
             }
         }
         r.finish()?;

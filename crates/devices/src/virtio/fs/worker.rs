@@ -17,7 +17,7 @@ use super::exchange::{Outcome, Scratch, Task, exchange};
 use super::poll::Poll;
 use super::server::FileServer;
 use super::sys;
-use crate::shell::{Pool, QueueWorker};
+use crate::shell::{Breakage, Pool, QueueWorker};
 use crate::virtio::{DeviceQueue, Interrupt, IoCounters, Signal};
 
 /// Requests served per wake-up: between batches the loop can take the worker away.
@@ -80,31 +80,16 @@ pub(super) struct FsWorker {
     pub counters: Arc<IoCounters>,
     pub in_flight: InFlight,
     pub poll: Poll,
-    /// Set after a malformed ring; the queues are not touched until reset.
-    pub failed: bool,
+    pub breakage: Breakage,
 }
 
 impl FsWorker {
     fn run(&mut self, index: usize) {
-        if self.failed {
+        if self.breakage.is_broken() {
             return;
         }
-        match self.batch(index) {
-            Ok(true) => {
-                // More is waiting; commands of the loop go first.
-                if let Some(queue) = self.queues.get(index) {
-                    let _ = queue.event.write(1);
-                }
-            }
-            Ok(false) => {}
-            Err(e) => self.fail(&e),
-        }
-    }
-
-    fn fail(&mut self, reason: &dyn std::fmt::Display) {
-        log::error!("virtio-fs: {reason}; the device stops until the driver resets it");
-        self.failed = true;
-        self.interrupt.needs_reset();
+        let more = self.batch(index);
+        self.breakage.after_batch(more, self.queues.get(index), &*self.interrupt);
     }
 
     /// Serves up to [`BATCH`] requests of one queue; true if more may be waiting.
@@ -203,7 +188,7 @@ impl FsWorker {
         answered: &mut [bool],
     ) -> Result<(), RingError> {
         self.in_flight.count = self.in_flight.count.saturating_sub(1);
-        if self.failed {
+        if self.breakage.is_broken() {
             return Ok(());
         }
         if let (Some(DeviceQueue { queue, .. }), Some(answered)) =
@@ -241,7 +226,7 @@ impl FsWorker {
 impl MutEventSubscriber for FsWorker {
     fn init(&mut self, ops: &mut EventOps) {
         if let Err(e) = sys::private_umask() {
-            self.fail(&format_args!("cannot set up the thread: {e}"));
+            self.breakage.report(&format_args!("cannot set up the thread: {e}"), &*self.interrupt);
         }
         // Edge triggered, so that the counters need not be read: every notification is an edge. The index of a
         // queue fits: there are two.
@@ -250,7 +235,7 @@ impl MutEventSubscriber for FsWorker {
         let finished = Events::with_data(&*self.in_flight.wake, FINISHED, edge);
         let watched: Result<Vec<()>, _> = queues.chain([finished]).map(|events| ops.add(events)).collect();
         if let Err(e) = watched {
-            self.fail(&format_args!("cannot watch its queues: {e}"));
+            self.breakage.report(&format_args!("cannot watch its queues: {e}"), &*self.interrupt);
         }
         for index in 0..self.queues.len() {
             self.run(index);
@@ -262,7 +247,7 @@ impl MutEventSubscriber for FsWorker {
             return self.run(events.data() as usize);
         }
         if let Err(e) = self.give_back() {
-            self.fail(&e);
+            self.breakage.report(&e, &*self.interrupt);
         }
     }
 }
@@ -272,7 +257,7 @@ impl QueueWorker for FsWorker {
         match self.wait_for_all(deadline) {
             Ok(true) => {}
             Ok(false) => return Err(format!("{} requests wait for the host", self.in_flight.count)),
-            Err(e) => self.fail(&e),
+            Err(e) => self.breakage.report(&e, &*self.interrupt),
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 
 use super::worker::RngWorker;
-use crate::shell::{LoopHandle, WorkerSlot};
+use crate::shell::{Breakage, LoopHandle, WorkerSlot};
 use crate::virtio::device::section_kind::DEVICE_BASE;
 use crate::virtio::{
     ActivateContext, ActivateError, Busy, DeviceType, IoCounters, IoCounts, ResetProgress, RestoreError,
@@ -26,6 +26,7 @@ pub struct Rng {
     /// The host kernel if there is none.
     source: Option<File>,
     features: u64,
+    breakage: Breakage,
     counters: Arc<IoCounters>,
     slot: WorkerSlot<RngWorker>,
 }
@@ -47,7 +48,13 @@ impl Rng {
     }
 
     fn made(handle: LoopHandle, source: Option<File>) -> Self {
-        Rng { source, features: 0, counters: Arc::default(), slot: WorkerSlot::new(handle) }
+        Rng {
+            source,
+            features: 0,
+            counters: Arc::default(),
+            breakage: Breakage::new(DeviceType::Rng),
+            slot: WorkerSlot::new(handle),
+        }
     }
 
     fn worker(&self, context: ActivateContext) -> Result<RngWorker, ActivateError> {
@@ -62,7 +69,8 @@ impl Rng {
             .transpose()
             .map_err(|source| ActivateError::Host { what: "random source", source })?;
         let counters = self.counters.clone();
-        Ok(RngWorker { memory, queue, interrupt, source, counters, failed: false })
+        let breakage = self.breakage.of_worker(false);
+        Ok(RngWorker { memory, queue, interrupt, source, counters, breakage })
     }
 }
 
@@ -106,7 +114,7 @@ impl VirtioDevice for Rng {
         w.u64(self.features);
         w.bool(worker.is_some());
         if let Some(worker) = worker {
-            w.bool(worker.failed);
+            w.bool(worker.breakage.is_broken());
             save_queues(&mut w, std::iter::once(&worker.queue.queue));
         }
         let id = SectionId { kind: SECTION_KIND, version: SECTION_VERSION, instance: 0 };
@@ -122,10 +130,10 @@ impl VirtioDevice for Rng {
         let mut context = context;
         let mut worker = None;
         if r.bool("active")? {
-            let failed = r.bool("failed")?;
+            let breakage = self.breakage.of_worker(r.bool("failed")?);
             restore_queues(&mut r, QUEUE_SIZES.len(), context.as_mut())?;
             if let Some(context) = context {
-                worker = Some(RngWorker { failed, ..self.worker(context)? });
+                worker = Some(RngWorker { breakage, ..self.worker(context)? });
             }
         }
         r.finish()?;

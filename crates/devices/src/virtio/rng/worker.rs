@@ -13,7 +13,7 @@ use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{QueueOwnedT, QueueT};
 use vmm_sys_util::epoll::EventSet;
 
-use crate::shell::QueueWorker;
+use crate::shell::{Breakage, QueueWorker};
 use crate::virtio::{DeviceQueue, Interrupt, IoCounters, Signal};
 
 /// Most bytes given for one buffer. Linux asks for 64; a guest that offers more gets the rest next time.
@@ -40,25 +40,16 @@ pub(super) struct RngWorker {
     /// The host kernel if there is none.
     pub source: Option<File>,
     pub counters: Arc<IoCounters>,
-    /// Set after a malformed ring; the queue is not touched until reset.
-    pub failed: bool,
+    pub breakage: Breakage,
 }
 
 impl RngWorker {
-    /// Handles what is there; true if more may be waiting.
-    fn run(&mut self) -> bool {
-        if self.failed || !self.queue.queue.ready() {
-            return false;
+    fn run(&mut self) {
+        if self.breakage.is_broken() || !self.queue.queue.ready() {
+            return;
         }
-        match self.fill_batch() {
-            Ok(more) => more,
-            Err(e) => {
-                log::error!("rng: {e}; the device stops until the driver resets it");
-                self.failed = true;
-                self.interrupt.needs_reset();
-                false
-            }
-        }
+        let more = self.fill_batch();
+        self.breakage.after_batch(more, Some(&self.queue), &*self.interrupt);
     }
 
     fn fill_batch(&mut self) -> Result<bool, RngError> {
@@ -115,16 +106,12 @@ impl MutEventSubscriber for RngWorker {
         if let Err(e) = ops.add(Events::new(&*self.queue.event, EventSet::IN)) {
             log::error!("rng: cannot watch its queue: {e}");
         }
-        if self.run() {
-            let _ = self.queue.event.write(1);
-        }
+        self.run();
     }
 
     fn process(&mut self, _events: Events, _ops: &mut EventOps) {
         let _ = self.queue.event.read();
-        if self.run() {
-            let _ = self.queue.event.write(1);
-        }
+        self.run();
     }
 }
 
