@@ -55,7 +55,9 @@ pub fn install_into(library: &Path, dir: &Path) -> Result<()> {
 
 /// Builds the release shared library and returns where it is.
 pub fn build_library() -> Result<PathBuf> {
-    let library = cargo::named(cargo::build(&["build", "--release", "--lib", "--package", PACKAGE])?, BUILT)?;
+    // Nothing else beside it: a library that is also an rlib is not optimised at link time.
+    let args = ["rustc", "--release", "--lib", "--crate-type", "cdylib", "--package", PACKAGE];
+    let library = cargo::named(cargo::build(&args)?, BUILT)?;
     let found = soname::read(&fs::read(&library)?).with_context(|| library.display().to_string())?;
     if found != SONAME {
         bail!("{} has the SONAME {found}, not {SONAME}", library.display());

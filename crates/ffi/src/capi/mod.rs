@@ -37,6 +37,7 @@ mod net;
 mod overlay;
 mod pointers;
 mod rescue;
+mod resident;
 mod running;
 mod serial;
 mod shutdown;

@@ -10,10 +10,10 @@ use super::guard::{Failure, call};
 use super::rescue::Rescue;
 use super::serial::AddedLine;
 use super::stdio::Stdio;
-use super::{control, exit, running, serial, shutdown, signals, table};
+use super::{control, exit, resident, running, serial, shutdown, signals, table};
 use crate::config::{ConfigError, Console, VmConfig};
 use crate::machine::BuildError;
-use crate::vm::{ExitReason, VmError};
+use crate::vm::{ExitReason, Vm, VmError, VmExit};
 
 /// Starts the machine and ends the process with the guest's exit code. Returns only if the machine cannot
 /// be started; the context is gone then, too.
@@ -74,11 +74,22 @@ fn run(ctx_id: u32) -> Result<i32, Failure> {
     if let Some(event) = shutdown {
         shutdown::relay(&vm, event);
     }
-    let exit = vm.wait()?;
+    let exit = wait(&vm)?;
     let level =
         if matches!(exit.reason, ExitReason::Failed(_)) { log::Level::Error } else { log::Level::Info };
     log::log!(level, "exit code {}: {}", exit.code, exit.reason);
     Ok(exit::code(&exit, report_failure))
+}
+
+/// Waits for the end of the machine, without the memory that only its start needed.
+fn wait(vm: &Vm) -> Result<VmExit, VmError> {
+    for wait in resident::WAITS {
+        if let Some(exit) = vm.wait_timeout(wait)? {
+            return Ok(exit);
+        }
+        resident::give_back();
+    }
+    vm.wait()
 }
 
 /// The only place of this library that ends a process; that it does is the contract of `krun_start_enter`.
