@@ -75,6 +75,10 @@ fn parse_metadata(json: &Value) -> Option<Metadata> {
     Some(Metadata { targets, target_dir: text(&json["target_directory"])?.into() })
 }
 
+/// An option for release builds of what is not installed: without optimisation at link time, which takes a minute for every
+/// program.
+pub const QUICK: &str = "--config=profile.release.lto=\"off\"";
+
 /// Runs `cargo` with `args`, which make it build something, and returns the files it made or found up to date: libraries
 /// and programs. Its progress is shown.
 pub fn build(args: &[&str]) -> Result<Vec<PathBuf>> {

@@ -14,7 +14,8 @@ const PROGRAM: &str = "purlin-run";
 pub fn runner(metadata: &Metadata) -> Result<Option<PathBuf>> {
     let Some(target) = metadata.targets.iter().find(|target| target.name == PROGRAM) else { return Ok(None) };
     let kind = if target.is("example") { "--example" } else { "--bin" };
-    let files = cargo::build(&["build", "--release", "--package", &target.package, kind, PROGRAM])?;
+    let files =
+        cargo::build(&["build", "--release", cargo::QUICK, "--package", &target.package, kind, PROGRAM])?;
     cargo::named(files, PROGRAM).map(Some)
 }
 

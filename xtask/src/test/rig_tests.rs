@@ -71,7 +71,9 @@ fn build(metadata: &Metadata) -> Result<(Vec<Program>, Option<PathBuf>)> {
     for target in &metadata.targets {
         if target.is("test") && target.name.starts_with(RIG_PREFIX) {
             let package = ["--package", &target.package, "--test", &target.name];
-            let args = [["test", "--no-run", "--release", "--all-features"].as_slice(), &package].concat();
+            let args =
+                [["test", "--no-run", "--release", cargo::QUICK, "--all-features"].as_slice(), &package]
+                    .concat();
             let start = format!("{}-", target.name);
             let is_it = |file: &PathBuf| {
                 file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start))

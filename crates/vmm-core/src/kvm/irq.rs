@@ -34,6 +34,8 @@ impl IrqLine for IrqChipLine {
         self.edges.send(|| {
             self.set(true)?;
             self.set(false)
-        })
+        })?;
+        self.vm.device_interrupts();
+        Ok(())
     }
 }

@@ -15,6 +15,7 @@ mod error;
 mod group;
 mod irq;
 mod machine;
+mod pit;
 mod probe;
 mod stats;
 mod sys;

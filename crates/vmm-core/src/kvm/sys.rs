@@ -4,17 +4,20 @@ use std::cell::Cell;
 use std::io;
 use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use kvm_bindings::{kvm_run, kvm_userspace_memory_region};
+use kvm_bindings::{KVMIO, kvm_reinject_control, kvm_run, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use libc::{c_int, c_void, siginfo_t};
+use vmm_sys_util::ioctl::ioctl_with_ref;
+use vmm_sys_util::ioctl_io_nr;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use super::KvmError;
 use super::affinity::CpuMask;
+use super::pit::Pit;
 use crate::memory::{Address, GuestMemory, GuestMemoryRegion, MemoryRegionAddress, SharedRam, Window};
 
 thread_local! {
@@ -101,12 +104,23 @@ pub(super) fn cpu_time(thread: &JoinHandle<()>) -> Duration {
     Duration::new(secs, nanos)
 }
 
+ioctl_io_nr!(KVM_REINJECT_CONTROL, KVMIO, 0x71);
+
+/// Tells the timer chip of this virtual machine not to make up for ticks that the guest missed.
+pub(super) fn forget_missed_ticks(vm: &VmFd) -> io::Result<()> {
+    let control = kvm_reinject_control::default();
+    // SAFETY: the kernel reads one `kvm_reinject_control` (KVM API 4.46), which `control` is.
+    let outcome = unsafe { ioctl_with_ref(vm, KVM_REINJECT_CONTROL(), &control) };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A VM descriptor together with the memory its slots point at.
 ///
-/// Field order matters: the descriptor is closed before the memory is unmapped, which in turn is before the files under
+/// Field order matters: the timer's thread, which has the descriptor too, ends first; the descriptor is closed before the memory is unmapped, which in turn is before the files under
 /// it are released; `/dev/kvm` itself comes last.
 pub(super) struct MappedVm {
-    fd: VmFd,
+    pit: Option<Pit>,
+    fd: Arc<VmFd>,
     ram: SharedRam,
     windows: Mutex<Vec<Window>>,
     kvm: Kvm,
@@ -114,7 +128,7 @@ pub(super) struct MappedVm {
 
 impl MappedVm {
     /// Gives the guest all of `ram`, one slot per region.
-    pub fn new(fd: VmFd, ram: SharedRam, kvm: Kvm) -> Result<Self, KvmError> {
+    pub fn new(fd: Arc<VmFd>, pit: Option<Pit>, ram: SharedRam, kvm: Kvm) -> Result<Self, KvmError> {
         for (slot, region) in (0u32..).zip(ram.iter()) {
             let host = region
                 .get_host_address(MemoryRegionAddress(0))
@@ -131,7 +145,7 @@ impl MappedVm {
             unsafe { fd.set_user_memory_region(slot) }
                 .map_err(KvmError::ioctl("KVM_SET_USER_MEMORY_REGION"))?;
         }
-        Ok(MappedVm { fd, ram, windows: Mutex::default(), kvm })
+        Ok(MappedVm { pit, fd, ram, windows: Mutex::default(), kvm })
     }
 
     /// Shows the guest a window behind its RAM, and keeps it.
@@ -156,6 +170,13 @@ impl MappedVm {
 
     pub fn fd(&self) -> &VmFd {
         &self.fd
+    }
+
+    /// A device interrupts the guest.
+    pub fn device_interrupts(&self) {
+        if let Some(pit) = &self.pit {
+            pit.device_interrupts();
+        }
     }
 
     pub fn ram(&self) -> &SharedRam {

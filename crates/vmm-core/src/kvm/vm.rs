@@ -3,12 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use kvm_bindings::{
-    KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_cpuid_entry2, kvm_pit_config,
-};
+use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::pit::Pit;
 use super::sys::MappedVm;
 use super::{IrqChipLine, KvmError, KvmVcpu};
 use crate::irq::IrqLine;
@@ -25,7 +24,8 @@ pub struct KvmVm {
 /// A virtual machine without memory. Creating one takes the kernel a while, in which the memory's size need not be
 /// known.
 pub struct BlankVm {
-    fd: VmFd,
+    pit: Pit,
+    fd: Arc<VmFd>,
     kvm: Kvm,
 }
 
@@ -43,9 +43,8 @@ impl BlankVm {
             .map_err(KvmError::ioctl("KVM_SET_IDENTITY_MAP_ADDR"))?;
         fd.set_tss_address(KVM_TSS as usize).map_err(KvmError::ioctl("KVM_SET_TSS_ADDR"))?;
         fd.create_irq_chip().map_err(KvmError::ioctl("KVM_CREATE_IRQCHIP"))?;
-        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
-        fd.create_pit2(pit).map_err(KvmError::ioctl("KVM_CREATE_PIT2"))?;
-        Ok(BlankVm { fd, kvm })
+        let fd = Arc::new(fd);
+        Ok(BlankVm { pit: Pit::create(&fd)?, fd, kvm })
     }
 
     /// Gives it memory, one slot per region.
@@ -54,7 +53,7 @@ impl BlankVm {
     ///
     /// [`KvmError`]; nothing is left behind.
     pub fn with_ram(self, ram: SharedRam) -> Result<KvmVm, KvmError> {
-        Ok(KvmVm { vm: Arc::new(MappedVm::new(self.fd, ram, self.kvm)?) })
+        Ok(KvmVm { vm: Arc::new(MappedVm::new(self.fd, Some(self.pit), ram, self.kvm)?) })
     }
 }
 
