@@ -63,7 +63,7 @@ mod tests {
         let cases: [Case; 5] = [
             (&[], &[]),
             (&[0, COPY, SWAPPED_COPY, OF_FILE], &[]),
-            (&[CLEAN], &[0..1]),
+            (&[CLEAN, COPY, CLEAN], &[0..1, 2..3]),
             (&[CLEAN, CLEAN, COPY, CLEAN], &[0..2, 3..4]),
             (&[0, CLEAN, 0, CLEAN, CLEAN, 0], &[1..2, 3..5]),
         ];
