@@ -26,6 +26,22 @@ pub trait QueueWorker: MutEventSubscriber + Send + Any {
     ///
     /// What it waits for, if that does not end before `deadline`. The worker then stays in the loop.
     fn drain(&mut self, deadline: Instant) -> Result<(), String>;
+
+    /// For a worker with an epoll of its own, in a loop [of its own](EventLoop::spawn_for_one): watches `wake` in that epoll
+    /// (edge-triggered, and without reading it), and is waited for by [`QueueWorker::wait`] from now on. `false`, the
+    /// default: it is called by `process` like the others.
+    fn waits_itself(&mut self, wake: &EventFd) -> bool {
+        let _ = wake;
+        false
+    }
+
+    /// Sleeps until there is something to do or the descriptor of [`QueueWorker::waits_itself`] was written to, and does it.
+    fn wait(&mut self) {}
+
+    /// The end of [`QueueWorker::waits_itself`], also if that was `false`.
+    fn stops_waiting(&mut self, wake: &EventFd) {
+        let _ = wake;
+    }
 }
 
 /// Names a worker inside its loop.
@@ -102,6 +118,20 @@ impl EventLoop {
     ///
     /// The operating system refused an epoll or event descriptor, or the thread.
     pub fn spawn(name: &str) -> io::Result<Self> {
+        Self::start(name, false)
+    }
+
+    /// Starts a loop for one worker at a time. If that [has an epoll](QueueWorker::waits_itself), the thread sleeps there: an
+    /// epoll inside the loop's would cost another system call, and the kernel a second look, for every wake-up.
+    ///
+    /// # Errors
+    ///
+    /// As for [`EventLoop::spawn`].
+    pub fn spawn_for_one(name: &str) -> io::Result<Self> {
+        Self::start(name, true)
+    }
+
+    fn start(name: &str, for_one: bool) -> io::Result<Self> {
         let (tx, rx) = channel();
         let (done_tx, done) = channel();
         let wake = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
@@ -109,9 +139,10 @@ impl EventLoop {
         manager.add_subscriber(Box::new(Waker(wake.clone())));
         let watch = Watch::default();
         let hook = watch.0.clone();
+        let woken = for_one.then(|| wake.clone());
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _watch = watch;
-            run(manager, &rx);
+            run(manager, &rx, woken.as_deref());
             drop(rx);
             drop(done_tx);
         })?;
@@ -164,19 +195,42 @@ impl QueueWorker for Waker {
     }
 }
 
-fn run(mut manager: EventManager<BoxedWorker>, commands: &Receiver<Command>) {
+/// With `woken`, the loop is for one worker, and that is the descriptor that wakes it.
+fn run(mut manager: EventManager<BoxedWorker>, commands: &Receiver<Command>, woken: Option<&EventFd>) {
+    let mut only: Option<WorkerId> = None;
+    let mut waits_itself = false;
     loop {
-        if let Err(e) = manager.run() {
-            log::error!("device loop ends: {e}");
-            return;
+        match only.filter(|_| waits_itself).and_then(|id| manager.subscriber_mut(id).ok()) {
+            Some(worker) => worker.wait(),
+            None => {
+                if let Err(e) = manager.run() {
+                    log::error!("device loop ends: {e}");
+                    return;
+                }
+            }
         }
         loop {
             match commands.try_recv() {
-                Ok(Command::Add(worker, reply)) => {
-                    let _ = reply.send(manager.add_subscriber(worker));
+                Ok(Command::Add(mut worker, reply)) => {
+                    if let Some(wake) = woken {
+                        if only.is_some() {
+                            // Without a reply, whoever added it hears of an error.
+                            log::error!("a device loop for one worker was given a second");
+                            continue;
+                        }
+                        waits_itself = worker.waits_itself(wake);
+                    }
+                    let id = manager.add_subscriber(worker);
+                    only = woken.map(|_| id);
+                    let _ = reply.send(id);
                 }
                 Ok(Command::Take(id, deadline, reply)) => {
-                    let _ = reply.send(take(&mut manager, id, deadline));
+                    let mut taken = take(&mut manager, id, deadline);
+                    if let (Ok(worker), Some(wake)) = (&mut taken, woken) {
+                        worker.stops_waiting(wake);
+                        only = None;
+                    }
+                    let _ = reply.send(taken.map(|worker| worker as Box<dyn Any + Send>));
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return,
                 Err(TryRecvError::Empty) => break,
@@ -185,11 +239,14 @@ fn run(mut manager: EventManager<BoxedWorker>, commands: &Receiver<Command>) {
     }
 }
 
-fn take(manager: &mut EventManager<BoxedWorker>, id: WorkerId, deadline: Instant) -> TakeReply {
+fn take(
+    manager: &mut EventManager<BoxedWorker>,
+    id: WorkerId,
+    deadline: Instant,
+) -> Result<BoxedWorker, String> {
     let worker = manager.subscriber_mut(id).map_err(|e| e.to_string())?;
     worker.drain(deadline)?;
-    let worker = manager.remove_subscriber(id).map_err(|e| e.to_string())?;
-    Ok(worker)
+    manager.remove_subscriber(id).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
@@ -238,5 +295,72 @@ mod tests {
         devices.on_panic(Box::new(move || told.send(()).unwrap()));
         drop(devices);
         assert!(heard.recv().is_err());
+    }
+
+    /// Counts how often it was woken by its own epoll.
+    struct Sleeper {
+        epoll: vmm_sys_util::epoll::Epoll,
+        event: EventFd,
+        turns: Sender<()>,
+    }
+
+    impl MutEventSubscriber for Sleeper {
+        fn process(&mut self, _events: Events, _ops: &mut EventOps) {
+            unreachable!("it registers nothing in the loop");
+        }
+
+        fn init(&mut self, _ops: &mut EventOps) {}
+    }
+
+    fn watch(epoll: &vmm_sys_util::epoll::Epoll, fd: &EventFd, data: u64) {
+        use std::os::fd::AsRawFd;
+        use vmm_sys_util::epoll::{ControlOperation, EpollEvent};
+        let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, data);
+        epoll.ctl(ControlOperation::Add, fd.as_raw_fd(), event).unwrap();
+    }
+
+    impl QueueWorker for Sleeper {
+        fn drain(&mut self, _deadline: Instant) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn waits_itself(&mut self, wake: &EventFd) -> bool {
+            watch(&self.epoll, wake, 1);
+            true
+        }
+
+        fn wait(&mut self) {
+            let mut events = [vmm_sys_util::epoll::EpollEvent::default(); 4];
+            let count = self.epoll.wait(-1, &mut events).unwrap();
+            if events[..count].iter().any(|event| event.data() == 0) {
+                self.turns.send(()).unwrap();
+            }
+        }
+
+        fn stops_waiting(&mut self, wake: &EventFd) {
+            use std::os::fd::AsRawFd;
+            use vmm_sys_util::epoll::{ControlOperation, EpollEvent};
+            self.epoll.ctl(ControlOperation::Delete, wake.as_raw_fd(), EpollEvent::default()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_worker_that_waits_itself_comes_and_goes() {
+        let devices = EventLoop::spawn_for_one("test").unwrap();
+        let event = EventFd::new(EFD_NONBLOCK).unwrap();
+        let (turns, turned) = channel();
+        let epoll = vmm_sys_util::epoll::Epoll::new().unwrap();
+        let mut worker = Sleeper { epoll, event: event.try_clone().unwrap(), turns };
+        watch(&worker.epoll, &worker.event, 0);
+        for _ in 0..3 {
+            let id = devices.handle().add(Box::new(worker)).unwrap();
+            event.write(1).unwrap();
+            turned.recv_timeout(JOIN_LIMIT).unwrap();
+            let second = Broken(EventFd::new(EFD_NONBLOCK).unwrap());
+            assert!(devices.handle().add(Box::new(second)).is_err(), "there is one already");
+            let back = devices.handle().take(id, Instant::now()).unwrap();
+            let back: Box<dyn Any> = back.recv_timeout(JOIN_LIMIT).unwrap().unwrap();
+            worker = *back.downcast::<Sleeper>().unwrap();
+        }
     }
 }

@@ -8,6 +8,7 @@ mod interrupt;
 mod io_counts;
 pub mod mmio;
 mod queue;
+mod ring;
 pub mod rng;
 
 pub use device::{
@@ -18,3 +19,4 @@ pub use interrupt::{Interrupt, Signal};
 pub use io_counts::{IoCounters, IoCounts};
 pub use queue::{DeviceQueue, QueueError, restore_queues, save_queues};
 pub(crate) use queue::{QueueSetup, build_queue};
+pub use ring::{Descriptor, RingError, RingView};

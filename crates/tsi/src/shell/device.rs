@@ -120,7 +120,7 @@ impl Vsock {
             let (port, path) = entry.map_or((0, PathBuf::new()), |p| (p.port, path_of(&p.path)));
             return Err(VsockError::Listen { port, path, source: io::Error::from_raw_os_error(error) });
         }
-        let thread = EventLoop::spawn("purlin-vsock")?;
+        let thread = EventLoop::spawn_for_one("purlin-vsock")?;
         let slot = WorkerSlot::new(thread.handle());
         Ok(Vsock {
             cid,

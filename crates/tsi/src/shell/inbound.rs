@@ -3,10 +3,11 @@
 use std::io;
 use std::time::Instant;
 
-use purlin_vmm_core::memory::{GuestRam, VolatileSlice};
+use purlin_vmm_core::memory::VolatileSlice;
 
 use super::host::Host;
 use super::sys;
+use super::turn::Turn;
 use super::worker::{RingError, VsockWorker};
 use crate::io::{GrantKind, ReadOutcome, SocketId};
 use crate::wire::HEADER_LEN;
@@ -18,7 +19,7 @@ impl VsockWorker {
     /// Fills the guest's receive buffers. True if there is more to do at once.
     pub(super) fn receive(
         &mut self,
-        ram: &GuestRam,
+        turn: &Turn<'_>,
         host: &mut Host,
         now: Instant,
     ) -> Result<bool, RingError> {
@@ -31,33 +32,34 @@ impl VsockWorker {
             if least.is_none() && !host.muxer.wants_buffers() {
                 return Ok(false);
             }
-            if !self.rx.has(ram, least.unwrap_or(HEADER_LEN + 1))? {
-                let more = self.rx.ask_for_more(ram)?;
+            if !self.rx.has(turn, least.unwrap_or(HEADER_LEN + 1))? {
+                let more = self.rx.ask_for_more(turn)?;
                 return Ok(more || (was_choked && !host.muxer.is_choked()));
             }
             if least.is_some() {
-                self.message(ram, host)?;
+                self.message(turn, host)?;
             } else {
-                self.read_socket(ram, host, now)?;
+                self.read_socket(turn, host, now)?;
             }
+            self.rx.publish(turn)?;
         }
         Ok(true)
     }
 
-    fn message(&mut self, ram: &GuestRam, host: &mut Host) -> Result<(), RingError> {
+    fn message(&mut self, turn: &Turn<'_>, host: &mut Host) -> Result<(), RingError> {
         let Some(packet) = host.muxer.poll_packet() else { return Ok(()) };
         let payload = packet.payload.as_ref().map_or(&[][..], |bytes| &bytes[..]);
-        self.rx.put(ram, &packet.header.emit(), payload)
+        Ok(self.rx.put(turn, &packet.header.emit(), payload)?)
     }
 
-    fn read_socket(&mut self, ram: &GuestRam, host: &mut Host, now: Instant) -> Result<(), RingError> {
+    fn read_socket(&mut self, turn: &Turn<'_>, host: &mut Host, now: Instant) -> Result<(), RingError> {
         let room = self.rx.payload_room();
         let Some(grant) = host.muxer.poll_grant(room) else { return Ok(()) };
         let outcome = match grant.what {
             GrantKind::Stream { bytes, packets } => {
-                self.read_stream(ram, host, now, grant.socket, (bytes, packets))?
+                self.read_stream(turn, host, now, grant.socket, (bytes, packets))?
             }
-            GrantKind::Datagram => self.read_datagram(ram, host, now, grant.socket)?,
+            GrantKind::Datagram => self.read_datagram(turn, host, now, grant.socket)?,
         };
         host.muxer.handle_read(now, grant.socket, outcome);
         host.act(now);
@@ -66,7 +68,7 @@ impl VsockWorker {
 
     fn read_stream(
         &mut self,
-        ram: &GuestRam,
+        turn: &Turn<'_>,
         host: &mut Host,
         now: Instant,
         socket: SocketId,
@@ -80,7 +82,7 @@ impl VsockWorker {
         let Some(sock) = host.sockets.get(socket) else { return Ok(ReadOutcome::Drained) };
         let packets = (packets as usize).min(sock.appetite);
         let mut slices = Vec::with_capacity(packets);
-        let offered = self.rx.gather(ram, packets, granted, &mut slices)?;
+        let offered = self.rx.gather(turn, packets, granted, &mut slices)?;
         let result = if sock.tapped {
             host.read_tapped(now, socket, &slices)
         } else {
@@ -102,7 +104,7 @@ impl VsockWorker {
         while left > 0 {
             let len = left.min(self.rx.payload_room());
             let Some(header) = host.muxer.stream_header(socket, len) else { break };
-            self.rx.complete(ram, &header.emit(), len)?;
+            self.rx.complete(turn, &header.emit(), len)?;
             left -= len;
             used += 1;
         }
@@ -115,7 +117,7 @@ impl VsockWorker {
 
     fn read_datagram(
         &mut self,
-        ram: &GuestRam,
+        turn: &Turn<'_>,
         host: &mut Host,
         now: Instant,
         socket: SocketId,
@@ -126,7 +128,7 @@ impl VsockWorker {
         }
         let Some(sock) = host.sockets.get(socket) else { return Ok(ReadOutcome::Drained) };
         let mut slices: Vec<VolatileSlice<'_>> = Vec::with_capacity(1);
-        let room = self.rx.gather(ram, 1, usize::MAX, &mut slices)?;
+        let room = self.rx.gather(turn, 1, usize::MAX, &mut slices)?;
         let result = if sock.tapped {
             host.receive_tapped(now, socket, &slices)
         } else {
@@ -149,7 +151,7 @@ impl VsockWorker {
         }
         let from = from.and_then(super::addr::from_os);
         if let Some(header) = host.muxer.datagram_header(socket, from.as_ref(), len as u32) {
-            self.rx.complete(ram, &header.emit(), len as u32)?;
+            self.rx.complete(turn, &header.emit(), len as u32)?;
         }
         Ok(ReadOutcome::More)
     }

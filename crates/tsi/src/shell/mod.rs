@@ -9,7 +9,7 @@
 //!
 //! `sys` has the unsafe calls. `addr` and `sockets` make and use host sockets, `outbuf` holds what they did not
 //! take; `gate` is the egress policy of the device's thread, `egress` the way to it for others, `traffic` what
-//! passes it; `host` joins sockets, policy and muxer; `rx` and `tx` are the two rings, `inbound` and `outbound` the
+//! passes it; `host` joins sockets, policy and muxer; `turn` is guest memory, `rx` and `tx` are the two rings, `inbound` and `outbound` the
 //! ways between them and sockets, `events` is the third ring; `worker` is the thread's loop, `device` the virtio
 //! device, `state` its saved form.
 
@@ -28,6 +28,7 @@ mod state;
 #[allow(unsafe_code)]
 mod sys;
 mod traffic;
+mod turn;
 mod tx;
 mod worker;
 

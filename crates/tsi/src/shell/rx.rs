@@ -3,12 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use purlin_devices::virtio::{DeviceQueue, IoCounters};
-use purlin_vmm_core::memory::{Bytes, GuestAddress, GuestMemory, GuestRam, VolatileSlice};
-use virtio_queue::desc::split::Descriptor;
-use virtio_queue::{QueueOwnedT, QueueT};
+use purlin_devices::virtio::{DeviceQueue, IoCounters, RingError};
+use purlin_vmm_core::memory::{GuestAddress, VolatileSlice};
+use virtio_queue::QueueT;
 
-use super::worker::RingError;
+use super::turn::Turn;
 use crate::wire::HEADER_LEN;
 
 /// One piece of a buffer.
@@ -35,8 +34,10 @@ pub(super) struct RxRing {
     pub queue: DeviceQueue,
     counters: Arc<IoCounters>,
     ahead: VecDeque<Buffer>,
-    /// Buffers given back since the driver was last interrupted.
-    used: bool,
+    /// Used entries up to here were shown to the driver.
+    published: u16,
+    /// Up to here the driver was interrupted for them, or did not want it.
+    signalled: u16,
 }
 
 /// Buffers looked up at one time.
@@ -44,7 +45,8 @@ const LOOK_AHEAD: usize = 64;
 
 impl RxRing {
     pub fn new(queue: DeviceQueue, counters: Arc<IoCounters>) -> Self {
-        RxRing { queue, counters, ahead: VecDeque::new(), used: false }
+        let used = queue.queue.next_used();
+        RxRing { queue, counters, ahead: VecDeque::new(), published: used, signalled: used }
     }
 
     /// Puts buffers that were not used back into the ring.
@@ -57,40 +59,43 @@ impl RxRing {
     }
 
     /// Looks up to `wanted` buffers up; true if there is one.
-    fn look_ahead(&mut self, ram: &GuestRam, wanted: usize) -> Result<bool, RingError> {
+    fn look_ahead(&mut self, turn: &Turn<'_>, wanted: usize) -> Result<bool, RingError> {
         let wanted = wanted.clamp(1, LOOK_AHEAD);
-        while self.ahead.len() < wanted {
-            let Some(chain) = self.queue.queue.iter(ram)?.next() else { break };
-            let head = chain.head_index();
-            match buffer(head, chain, ram, self.queue.queue.size()) {
+        if self.ahead.len() >= wanted {
+            return Ok(true);
+        }
+        let mut next = self.queue.queue.next_avail();
+        for _ in 0..turn.rx.offered(next)? {
+            let head = turn.rx.head(next)?;
+            match buffer(head, turn) {
                 Some(buffer) => self.ahead.push_back(buffer),
-                None if self.ahead.is_empty() => self.give_back_empty(ram, head)?,
-                None => {
-                    // It goes back when it is the first: what is looked up ahead has no gaps.
-                    self.queue.queue.go_to_previous_position();
-                    break;
-                }
+                None if self.ahead.is_empty() => self.give_back_empty(turn, head)?,
+                // It goes back when it is the first: what is looked up ahead has no gaps.
+                None => break,
+            }
+            next = next.wrapping_add(1);
+            if self.ahead.len() >= wanted {
+                break;
             }
         }
+        self.queue.queue.set_next_avail(next);
         Ok(!self.ahead.is_empty())
     }
 
     /// A buffer nothing fits into goes back empty.
-    fn give_back_empty(&mut self, ram: &GuestRam, head: u16) -> Result<(), RingError> {
-        self.queue.queue.add_used(ram, head, 0)?;
-        self.used = true;
-        Ok(())
+    fn give_back_empty(&mut self, turn: &Turn<'_>, head: u16) -> Result<(), RingError> {
+        self.put_used(turn, head, 0)
     }
 
     /// True if there is a buffer; smaller ones than `least` bytes go back empty.
-    pub fn has(&mut self, ram: &GuestRam, least: usize) -> Result<bool, RingError> {
-        while self.look_ahead(ram, 1)? {
+    pub fn has(&mut self, turn: &Turn<'_>, least: usize) -> Result<bool, RingError> {
+        while self.look_ahead(turn, 1)? {
             match self.ahead.front() {
                 Some(front) if front.len as usize >= least => return Ok(true),
                 Some(front) => {
                     let head = front.head;
                     self.ahead.pop_front();
-                    self.give_back_empty(ram, head)?;
+                    self.give_back_empty(turn, head)?;
                 }
                 None => return Ok(false),
             }
@@ -107,25 +112,26 @@ impl RxRing {
     /// hold.
     pub fn gather<'m>(
         &mut self,
-        ram: &'m GuestRam,
+        turn: &Turn<'m>,
         packets: usize,
         bytes: usize,
         out: &mut Vec<VolatileSlice<'m>>,
     ) -> Result<usize, RingError> {
-        self.look_ahead(ram, packets)?;
+        self.look_ahead(turn, packets)?;
         let mut total = 0usize;
         for buffer in self.ahead.iter().take(packets) {
             let mut skip = HEADER_LEN as u32;
             for (addr, len) in buffer.pieces() {
                 let skipped = skip.min(len);
                 skip -= skipped;
-                let take = ((len - skipped) as usize).min(bytes - total);
+                let room = u32::try_from(bytes - total).unwrap_or(u32::MAX);
+                let take = (len - skipped).min(room);
                 if take == 0 {
                     continue;
                 }
                 // Checked when it was looked up.
-                out.push(ram.get_slice(GuestAddress(addr.0.wrapping_add(skipped.into())), take)?);
-                total += take;
+                out.push(turn.slice(GuestAddress(addr.0.wrapping_add(skipped.into())), take)?);
+                total += take as usize;
             }
             if total >= bytes || out.len() >= super::sys::MAX_PIECES {
                 break;
@@ -137,81 +143,97 @@ impl RxRing {
     /// Writes header and payload into the next buffer, which must be large enough, and gives it back.
     pub fn put(
         &mut self,
-        ram: &GuestRam,
+        turn: &Turn<'_>,
         header: &[u8; HEADER_LEN],
         payload: &[u8],
     ) -> Result<(), RingError> {
         let Some(buffer) = self.ahead.pop_front() else { return Ok(()) };
-        let mut rest = &[header.as_slice(), payload].concat()[..];
+        let mut parts = [header.as_slice(), payload];
         for (addr, len) in buffer.pieces() {
-            let (now, later) = rest.split_at(rest.len().min(len as usize));
-            ram.write_slice(now, addr)?;
-            rest = later;
+            let mut to = turn.slice(addr, len)?;
+            for part in &mut parts {
+                let (now, later) = part.split_at(part.len().min(to.len()));
+                to.copy_from(now);
+                to = to.offset(now.len()).map_err(purlin_vmm_core::memory::GuestMemoryError::from)?;
+                *part = later;
+            }
         }
-        let written = HEADER_LEN + payload.len();
-        self.finish(ram, buffer.head, written as u32)
+        self.finish(turn, buffer.head, payload.len() as u32)
     }
 
     /// Gives the next buffer back with this header and the `len` bytes that were read into it.
-    pub fn complete(&mut self, ram: &GuestRam, header: &[u8; HEADER_LEN], len: u32) -> Result<(), RingError> {
+    pub fn complete(
+        &mut self,
+        turn: &Turn<'_>,
+        header: &[u8; HEADER_LEN],
+        len: u32,
+    ) -> Result<(), RingError> {
         let Some(buffer) = self.ahead.pop_front() else { return Ok(()) };
-        let (addr, first) = buffer.first;
-        if first as usize >= HEADER_LEN {
-            ram.write_slice(header, addr)?;
-        } else {
-            let mut rest = &header[..];
-            for (addr, len) in buffer.pieces() {
-                let (now, later) = rest.split_at(rest.len().min(len as usize));
-                ram.write_slice(now, addr)?;
-                rest = later;
+        let mut rest = &header[..];
+        for (addr, len) in buffer.pieces() {
+            let (now, later) = rest.split_at(rest.len().min(len as usize));
+            turn.slice(addr, now.len() as u32)?.copy_from(now);
+            rest = later;
+            if rest.is_empty() {
+                break;
             }
         }
-        self.finish(ram, buffer.head, len.saturating_add(HEADER_LEN as u32))
+        self.finish(turn, buffer.head, len)
     }
 
-    fn finish(&mut self, ram: &GuestRam, head: u16, written: u32) -> Result<(), RingError> {
-        self.queue.queue.add_used(ram, head, written)?;
-        self.counters.to_guest(written.saturating_sub(HEADER_LEN as u32).into());
-        self.used = true;
+    fn finish(&mut self, turn: &Turn<'_>, head: u16, payload: u32) -> Result<(), RingError> {
+        self.counters.to_guest(payload.into());
+        self.put_used(turn, head, payload.saturating_add(HEADER_LEN as u32))
+    }
+
+    fn put_used(&mut self, turn: &Turn<'_>, head: u16, written: u32) -> Result<(), RingError> {
+        let at = self.queue.queue.next_used();
+        turn.rx.put_used(at, head, written)?;
+        self.queue.queue.set_next_used(at.wrapping_add(1));
+        Ok(())
+    }
+
+    /// Shows the driver what was given back.
+    pub fn publish(&mut self, turn: &Turn<'_>) -> Result<(), RingError> {
+        let used = self.queue.queue.next_used();
+        if used != self.published {
+            turn.rx.publish(used)?;
+            self.published = used;
+        }
         Ok(())
     }
 
     /// Asks to be told of new buffers. True if there are some already.
-    pub fn ask_for_more(&mut self, ram: &GuestRam) -> Result<bool, RingError> {
-        Ok(self.queue.queue.enable_notification(ram)?)
+    pub fn ask_for_more(&mut self, turn: &Turn<'_>) -> Result<bool, RingError> {
+        turn.rx.ask_for_more(self.queue.queue.next_avail())
     }
 
-    /// True if the driver wants an interrupt for what was given back since the last call.
-    pub fn wants_interrupt(&mut self, ram: &GuestRam) -> bool {
+    /// True if the driver wants an interrupt for what was published since the last call.
+    pub fn wants_interrupt(&mut self, turn: &Turn<'_>) -> bool {
+        let from = std::mem::replace(&mut self.signalled, self.published);
         // If the ring cannot be read, an interrupt too many is harmless.
-        std::mem::take(&mut self.used) && self.queue.queue.needs_notification(ram).unwrap_or(true)
+        from != self.published && turn.rx.wants_interrupt(from, self.published).unwrap_or(true)
     }
 }
 
 /// Checks a chain: device-writable, in RAM, with room for a header, and no loop.
-fn buffer(
-    head: u16,
-    chain: virtio_queue::DescriptorChain<&GuestRam>,
-    ram: &GuestRam,
-    size: u16,
-) -> Option<Buffer> {
-    let mut pieces = Vec::new();
+fn buffer(head: u16, turn: &Turn<'_>) -> Option<Buffer> {
+    let mut more = Vec::new();
     let (mut first, mut total, mut open) = (None, 0u32, true);
-    for (i, descriptor) in chain.enumerate() {
-        let descriptor: Descriptor = descriptor;
-        let (addr, len) = (descriptor.addr(), descriptor.len());
+    for descriptor in turn.rx.chain(head) {
+        let (addr, len) = (descriptor.addr, descriptor.len);
         open = descriptor.has_next();
-        if i >= usize::from(size) || !descriptor.is_write_only() || len == 0 {
+        if !descriptor.is_write_only() || len == 0 {
             return None;
         }
         // One slice, so that a later look-up cannot fail.
-        ram.get_slice(addr, len as usize).ok()?;
+        turn.slice(addr, len).ok()?;
         total = total.checked_add(len)?;
         match first {
             None => first = Some((addr, len)),
-            Some(_) => pieces.push((addr, len)),
+            Some(_) => more.push((addr, len)),
         }
     }
     let complete = !open && total as usize >= HEADER_LEN;
-    first.filter(|_| complete).map(|first| Buffer { head, len: total, first, more: pieces })
+    first.filter(|_| complete).map(|first| Buffer { head, len: total, first, more })
 }

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use purlin_devices::virtio::{DeviceQueue, IoCounters};
-use purlin_vmm_core::memory::{Bytes, GuestAddress, GuestMemory, GuestRam, VolatileSlice};
-use virtio_queue::{QueueOwnedT, QueueT};
+use purlin_devices::virtio::{DeviceQueue, IoCounters, RingError};
+use purlin_vmm_core::memory::{GuestAddress, VolatileSlice};
+use virtio_queue::QueueT;
 
-use super::worker::RingError;
+use super::turn::Turn;
 use crate::wire::{HEADER_LEN, Header};
-
-/// Where payload is.
-pub(super) type Piece = (GuestAddress, u32);
 
 /// A packet of the guest. The header is a copy; the guest may change its own meanwhile.
 #[derive(Debug)]
@@ -28,60 +25,91 @@ pub(super) struct TxRing {
     counters: Arc<IoCounters>,
     /// Descriptors given back since the driver was last interrupted.
     owed: u32,
+    /// Buffers known to be offered and not taken yet.
+    offered: u16,
+    /// Up to this used entry the driver was interrupted, or did not want it.
+    signalled: u16,
 }
 
 impl TxRing {
     pub fn new(queue: DeviceQueue, counters: Arc<IoCounters>) -> Self {
-        TxRing { queue, counters, owed: 0 }
+        let signalled = queue.queue.next_used();
+        TxRing { queue, counters, owed: 0, offered: 0, signalled }
     }
 
     /// Takes the next packet. Where its payload is goes into `pieces`.
-    pub fn next(&mut self, ram: &GuestRam, pieces: &mut Vec<Piece>) -> Result<Option<TxPacket>, RingError> {
+    pub fn next<'m>(
+        &mut self,
+        turn: &Turn<'m>,
+        pieces: &mut Vec<VolatileSlice<'m>>,
+    ) -> Result<Option<TxPacket>, RingError> {
         pieces.clear();
-        let Some(chain) = self.queue.queue.iter(ram)?.next() else { return Ok(None) };
-        let head = chain.head_index();
+        let at = self.queue.queue.next_avail();
+        if self.offered == 0 {
+            self.offered = turn.tx.offered(at)?;
+        }
+        let Some(left) = self.offered.checked_sub(1) else { return Ok(None) };
+        let head = turn.tx.head(at)?;
+        self.offered = left;
+        self.queue.queue.set_next_avail(at.wrapping_add(1));
         let mut raw = [0; HEADER_LEN];
         let mut have = 0usize;
-        let mut valid = true;
-        for descriptor in chain {
+        // What the header says there is, once it is known.
+        let mut missing = None;
+        let mut readable = true;
+        for descriptor in turn.tx.chain(head) {
             self.owed = self.owed.saturating_add(1);
-            let (mut addr, mut len) = (descriptor.addr(), descriptor.len());
+            let (mut addr, mut len) = (descriptor.addr, descriptor.len);
             if descriptor.is_write_only() {
-                valid = false;
+                readable = false;
                 break;
             }
-            if let Some(missing) = raw.get_mut(have..).filter(|m| !m.is_empty()) {
-                let count = missing.len().min(len as usize);
-                let Some(part) = missing.get_mut(..count) else { break };
-                if ram.read_slice(part, addr).is_err() {
-                    valid = false;
+            if let Some(rest) = raw.get_mut(have..).filter(|rest| !rest.is_empty()) {
+                let count = rest.len().min(len as usize);
+                let (Some(part), Ok(from)) = (rest.get_mut(..count), turn.slice(addr, count as u32)) else {
                     break;
-                }
-                have += count;
+                };
+                have += from.copy_to(part);
                 addr = GuestAddress(addr.0.wrapping_add(count as u64));
                 len -= count as u32;
+                if have == HEADER_LEN {
+                    missing = Some(Header::parse(&raw).len);
+                }
             }
-            if len > 0 {
-                pieces.push((addr, len));
+            let Some(missing) = &mut missing else { continue };
+            let take = len.min(*missing);
+            if take > 0 {
+                let Ok(piece) = turn.slice(addr, take) else { break };
+                pieces.push(piece);
+                *missing -= take;
             }
         }
         let header = (have == HEADER_LEN).then(|| Header::parse(&raw));
-        let whole = valid && header.is_some_and(|header| cut(pieces, header.len, ram));
+        let whole = readable && missing == Some(0);
         if let Some(header) = header.filter(|_| whole) {
             self.counters.from_guest(header.len.into());
         }
         Ok(Some(TxPacket { head, header, whole }))
     }
 
-    /// Gives a packet's buffers back.
-    pub fn give_back(&mut self, ram: &GuestRam, head: u16) -> Result<(), RingError> {
-        self.queue.queue.add_used(ram, head, 0)?;
+    /// Gives packets' buffers back.
+    pub fn give_back(&mut self, turn: &Turn<'_>, heads: impl Iterator<Item = u16>) -> Result<(), RingError> {
+        let before = self.queue.queue.next_used();
+        let mut at = before;
+        for head in heads {
+            turn.tx.put_used(at, head, 0)?;
+            at = at.wrapping_add(1);
+        }
+        if at != before {
+            self.queue.queue.set_next_used(at);
+            turn.tx.publish(at)?;
+        }
         Ok(())
     }
 
     /// Asks to be told of new packets. True if there are some already.
-    pub fn ask_for_more(&mut self, ram: &GuestRam) -> Result<bool, RingError> {
-        Ok(self.queue.queue.enable_notification(ram)?)
+    pub fn ask_for_more(&mut self, turn: &Turn<'_>) -> Result<bool, RingError> {
+        turn.tx.ask_for_more(self.queue.queue.next_avail())
     }
 
     /// True if the driver was not interrupted for buffers given back.
@@ -95,52 +123,20 @@ impl TxRing {
     }
 
     /// True if the driver wants an interrupt for what was given back since the last call.
-    pub fn wants_interrupt(&mut self, ram: &GuestRam) -> bool {
+    pub fn wants_interrupt(&mut self, turn: &Turn<'_>) -> bool {
         self.owed = 0;
+        let used = self.queue.queue.next_used();
+        let from = std::mem::replace(&mut self.signalled, used);
         // If the ring cannot be read, an interrupt too many is harmless.
-        self.queue.queue.needs_notification(ram).unwrap_or(true)
+        turn.tx.wants_interrupt(from, used).unwrap_or(true)
     }
-}
-
-/// Cuts the pieces to exactly `len` bytes; false if there are fewer, or they are not in RAM.
-fn cut(pieces: &mut Vec<Piece>, len: u32, ram: &GuestRam) -> bool {
-    let mut left = len;
-    let mut keep = 0;
-    for (addr, size) in pieces.iter_mut() {
-        if left == 0 {
-            break;
-        }
-        *size = (*size).min(left);
-        left -= *size;
-        keep += 1;
-        if ram.get_slice(*addr, *size as usize).is_err() {
-            return false;
-        }
-    }
-    pieces.truncate(keep);
-    left == 0
-}
-
-/// The memory of pieces that were checked before.
-pub(super) fn slices<'m>(
-    ram: &'m GuestRam,
-    pieces: &[Piece],
-    out: &mut Vec<VolatileSlice<'m>>,
-) -> Result<(), RingError> {
-    for &(addr, len) in pieces {
-        out.push(ram.get_slice(addr, len as usize)?);
-    }
-    Ok(())
 }
 
 /// Copies the first `out.len()` bytes of the pieces.
-pub(super) fn copy(ram: &GuestRam, pieces: &[Piece], out: &mut [u8]) -> Result<(), RingError> {
+pub(super) fn copy(pieces: &[VolatileSlice<'_>], out: &mut [u8]) {
     let mut rest = out;
-    for &(addr, len) in pieces {
-        let count = rest.len().min(len as usize);
-        let (now, later) = std::mem::take(&mut rest).split_at_mut(count);
-        ram.read_slice(now, addr)?;
-        rest = later;
+    for piece in pieces {
+        let count = piece.copy_to(rest);
+        rest = std::mem::take(&mut rest).get_mut(count..).unwrap_or_default();
     }
-    Ok(())
 }

@@ -11,13 +11,14 @@ use purlin_vmm_core::memory::{GuestMemoryError, SharedRam};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use thiserror::Error;
 use vmm_sys_util::epoll::{EpollEvent, EventSet};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::events::EventRing;
 use super::host::Host;
-use super::outbound::Batch;
 use super::rx::RxRing;
 use super::sys::IoVecs;
-use super::tx::{Piece, TxRing};
+use super::turn::Turn;
+use super::tx::TxRing;
 use crate::io::SocketId;
 
 /// A ring is broken; the driver must reset the device.
@@ -25,6 +26,8 @@ use crate::io::SocketId;
 pub(super) enum RingError {
     #[error("ring: {0}")]
     Ring(#[from] virtio_queue::Error),
+    #[error("ring: {0}")]
+    View(#[from] purlin_devices::virtio::RingError),
     #[error("guest memory: {0}")]
     Memory(#[from] GuestMemoryError),
 }
@@ -43,6 +46,7 @@ const TX_TOKEN: u64 = RX_TOKEN - 1;
 const EVENT_TOKEN: u64 = RX_TOKEN - 2;
 const TIMER_TOKEN: u64 = RX_TOKEN - 3;
 pub(super) const POLICY_TOKEN: u64 = RX_TOKEN - 4;
+const WAKE_TOKEN: u64 = RX_TOKEN - 5;
 
 /// The deadline timer.
 struct Alarm {
@@ -63,13 +67,15 @@ pub(super) struct VsockWorker {
     pub failed: bool,
     /// How often it woke up.
     pub turns: u64,
+    /// The thread sleeps in the epoll of the sockets.
+    alone: bool,
     alarm: Alarm,
     tx_due: Option<Instant>,
-    pub batch: Batch,
     pub vecs: IoVecs,
-    /// Scratch space.
+    /// Events taken from the epoll, of which so many are not handled yet.
     ready: Vec<EpollEvent>,
-    pub pieces: Vec<Piece>,
+    count: usize,
+    /// Scratch space.
     pub taken: Vec<u16>,
 }
 
@@ -97,12 +103,12 @@ impl VsockWorker {
             host: Some(host),
             failed: false,
             turns: 0,
+            alone: false,
             alarm: Alarm { fd, armed: None },
             tx_due: None,
-            batch: Batch::default(),
             vecs: IoVecs::new(),
             ready: vec![EpollEvent::default(); EVENTS],
-            pieces: Vec::new(),
+            count: 0,
             taken: Vec::new(),
         })
     }
@@ -116,8 +122,12 @@ impl VsockWorker {
         Some(host)
     }
 
-    /// One wake-up.
-    fn turn(&mut self) {
+    /// One wake-up: takes what is ready, and waits for it for so many milliseconds (-1: for ever).
+    fn turn(&mut self, patience: i32) {
+        if let Some(host) = &self.host {
+            // Interrupted: the events stay.
+            self.count = host.sockets.epoll().wait(patience, &mut self.ready).unwrap_or(0);
+        }
         self.turns = self.turns.wrapping_add(1);
         if self.failed {
             return;
@@ -134,6 +144,7 @@ impl VsockWorker {
     }
 
     fn serve(&mut self, ram: &SharedRam, host: &mut Host, now: Instant) -> Result<(), RingError> {
+        let turn = &Turn::new(ram, &self.rx, &self.tx)?;
         self.take_events(host, now);
         host.muxer.handle_timeout(now);
         host.check_policy(now);
@@ -144,8 +155,8 @@ impl VsockWorker {
         }
         let mut busy = true;
         for _ in 0..ROUNDS {
-            let sent = self.transmit(ram, host, now)?;
-            let received = self.receive(ram, host, now)?;
+            let sent = self.transmit(turn, host, now)?;
+            let received = self.receive(turn, host, now)?;
             busy = sent || received;
             if !busy {
                 break;
@@ -156,44 +167,42 @@ impl VsockWorker {
             let _ = self.tx.queue.event.write(1);
         }
         host.gate.publish();
-        self.signal(ram, now);
+        self.signal(turn, now)?;
         self.set_alarm(host, now);
         Ok(())
     }
 
     fn take_events(&mut self, host: &mut Host, now: Instant) {
-        let mut ready = std::mem::take(&mut self.ready);
-        // Interrupted: the events stay.
-        let count = host.sockets.epoll().wait(0, &mut ready).unwrap_or(0);
-        for event in ready.iter().take(count) {
+        for event in self.ready.iter().take(std::mem::take(&mut self.count)) {
             let (data, flags) = (event.data(), event.event_set());
             match data {
                 TIMER_TOKEN => self.alarm.armed = None,
-                RX_TOKEN | TX_TOKEN | EVENT_TOKEN | POLICY_TOKEN => {}
+                RX_TOKEN | TX_TOKEN | EVENT_TOKEN | POLICY_TOKEN | WAKE_TOKEN => {}
                 socket => {
                     host.event(now, SocketId::from_bits(socket), flags);
                     host.act(now);
                 }
             }
         }
-        self.ready = ready;
     }
 
     /// Interrupts for everything this turn did.
-    fn signal(&mut self, ram: &SharedRam, now: Instant) {
-        if self.rx.wants_interrupt(ram) {
+    fn signal(&mut self, turn: &Turn<'_>, now: Instant) -> Result<(), RingError> {
+        self.rx.publish(turn)?;
+        if self.rx.wants_interrupt(turn) {
             self.interrupt.trigger(Signal::Queue(self.rx.queue.index));
         }
         if !self.tx.owes_interrupt() {
-            return;
+            return Ok(());
         }
         let due = *self.tx_due.get_or_insert_with(|| now.checked_add(TX_LAZINESS).unwrap_or(now));
         if self.tx.interrupt_is_urgent() || due <= now {
             self.tx_due = None;
-            if self.tx.wants_interrupt(ram) {
+            if self.tx.wants_interrupt(turn) {
                 self.interrupt.trigger(Signal::Queue(self.tx.queue.index));
             }
         }
+        Ok(())
     }
 
     fn set_alarm(&mut self, host: &Host, now: Instant) {
@@ -216,17 +225,18 @@ impl VsockWorker {
 
 impl MutEventSubscriber for VsockWorker {
     fn init(&mut self, ops: &mut EventOps) {
-        if let Some(host) = &self.host {
+        if let (Some(host), false) = (&self.host, self.alone) {
             let events = Events::new_raw(host.sockets.epoll().as_raw_fd(), EventSet::IN);
             if let Err(e) = ops.add(events) {
                 log::error!("vsock: cannot watch its sockets: {e}");
             }
         }
-        self.turn();
+        self.turn(0);
     }
 
+    /// Only if the thread does not sleep in [`VsockWorker::wait`].
     fn process(&mut self, _events: Events, _ops: &mut EventOps) {
-        self.turn();
+        self.turn(0);
     }
 }
 
@@ -235,5 +245,22 @@ impl QueueWorker for VsockWorker {
     fn drain(&mut self, _deadline: Instant) -> Result<(), String> {
         self.rx.unread();
         Ok(())
+    }
+
+    fn waits_itself(&mut self, wake: &EventFd) -> bool {
+        let watched = self.host.as_ref().map(|host| host.sockets.watch(wake.as_raw_fd(), WAKE_TOKEN));
+        self.alone = matches!(watched, Some(Ok(())));
+        self.alone
+    }
+
+    fn wait(&mut self) {
+        self.turn(-1);
+    }
+
+    fn stops_waiting(&mut self, wake: &EventFd) {
+        self.alone = false;
+        if let Some(host) = &self.host {
+            host.sockets.unwatch(wake.as_raw_fd());
+        }
     }
 }
