@@ -28,15 +28,15 @@ pub trait QueueWorker: MutEventSubscriber + Send + Any {
     fn drain(&mut self, deadline: Instant) -> Result<(), String>;
 
     /// For a worker with an epoll of its own, in a loop [of its own](EventLoop::spawn_for_one): watches `wake` in that epoll
-    /// (edge-triggered, and without reading it), and is waited for by [`QueueWorker::wait`] from now on. `false`, the
-    /// default: it is called by `process` like the others.
+    /// (edge-triggered, and without reading it), and works in [`QueueWorker::work`] from now on. `false`, the default: it is
+    /// called by `process` like the others.
     fn waits_itself(&mut self, wake: &EventFd) -> bool {
         let _ = wake;
         false
     }
 
-    /// Sleeps until there is something to do or the descriptor of [`QueueWorker::waits_itself`] was written to, and does it.
-    fn wait(&mut self) {}
+    /// Sleeps and works until the descriptor of [`QueueWorker::waits_itself`] was written to.
+    fn work(&mut self) {}
 
     /// The end of [`QueueWorker::waits_itself`], also if that was `false`.
     fn stops_waiting(&mut self, wake: &EventFd) {
@@ -201,7 +201,7 @@ fn run(mut manager: EventManager<BoxedWorker>, commands: &Receiver<Command>, wok
     let mut waits_itself = false;
     loop {
         match only.filter(|_| waits_itself).and_then(|id| manager.subscriber_mut(id).ok()) {
-            Some(worker) => worker.wait(),
+            Some(worker) => worker.work(),
             None => {
                 if let Err(e) = manager.run() {
                     log::error!("device loop ends: {e}");
@@ -329,11 +329,15 @@ mod tests {
             true
         }
 
-        fn wait(&mut self) {
-            let mut events = [vmm_sys_util::epoll::EpollEvent::default(); 4];
-            let count = self.epoll.wait(-1, &mut events).unwrap();
-            if events[..count].iter().any(|event| event.data() == 0) {
-                self.turns.send(()).unwrap();
+        fn work(&mut self) {
+            let mut woken = false;
+            while !woken {
+                let mut events = [vmm_sys_util::epoll::EpollEvent::default(); 4];
+                let count = self.epoll.wait(-1, &mut events).unwrap();
+                if events[..count].iter().any(|event| event.data() == 0) {
+                    self.turns.send(()).unwrap();
+                }
+                woken = events[..count].iter().any(|event| event.data() == 1);
             }
         }
 

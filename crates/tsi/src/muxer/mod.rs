@@ -21,6 +21,7 @@ mod sockets;
 mod state;
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::time::Instant;
 
 pub use state::{DgramState, ListenerState, MuxerState, StateError, StreamState};
@@ -35,11 +36,18 @@ use crate::timers::Timers;
 use crate::wire::{Family, HEADER_LEN, HOST_CID, Header, REPLY_LEN, Reply, kind, op};
 
 /// What a record is found by: type, guest's port, host's port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     datagram: bool,
     guest: u32,
     host: u32,
+}
+
+/// In one word, as there is one look-up per packet. Pairs of ports that both types have are few.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.guest) << 32 | u64::from(self.host));
+    }
 }
 
 impl Key {

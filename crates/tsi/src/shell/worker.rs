@@ -122,25 +122,24 @@ impl VsockWorker {
         Some(host)
     }
 
-    /// One wake-up: takes what is ready, and waits for it for so many milliseconds (-1: for ever).
-    fn turn(&mut self, patience: i32) {
-        if let Some(host) = &self.host {
-            // Interrupted: the events stay.
-            self.count = host.sockets.epoll().wait(patience, &mut self.ready).unwrap_or(0);
-        }
+    /// One wake-up: takes what is ready, and waits for it for so many milliseconds (-1: for ever). True if the thread is
+    /// wanted elsewhere.
+    fn turn(&mut self, patience: i32) -> bool {
+        let Some(mut host) = self.host.take() else { return true };
+        // Interrupted: the events stay.
+        self.count = host.sockets.epoll().wait(patience, &mut self.ready).unwrap_or(0);
+        let woken = self.ready.iter().take(self.count).any(|event| event.data() == WAKE_TOKEN);
         self.turns = self.turns.wrapping_add(1);
-        if self.failed {
-            return;
-        }
-        let memory = self.memory.clone();
-        let Some(mut host) = self.host.take() else { return };
-        let now = Instant::now();
-        if let Err(e) = self.serve(&memory, &mut host, now) {
-            log::error!("vsock stops until the driver resets it: {e}");
-            self.failed = true;
-            self.interrupt.needs_reset();
+        if !self.failed {
+            let memory = self.memory.clone();
+            if let Err(e) = self.serve(&memory, &mut host, Instant::now()) {
+                log::error!("vsock stops until the driver resets it: {e}");
+                self.failed = true;
+                self.interrupt.needs_reset();
+            }
         }
         self.host = Some(host);
+        woken
     }
 
     fn serve(&mut self, ram: &SharedRam, host: &mut Host, now: Instant) -> Result<(), RingError> {
@@ -234,7 +233,7 @@ impl MutEventSubscriber for VsockWorker {
         self.turn(0);
     }
 
-    /// Only if the thread does not sleep in [`VsockWorker::wait`].
+    /// Only if the thread does not sleep in [`VsockWorker::work`].
     fn process(&mut self, _events: Events, _ops: &mut EventOps) {
         self.turn(0);
     }
@@ -253,8 +252,8 @@ impl QueueWorker for VsockWorker {
         self.alone
     }
 
-    fn wait(&mut self) {
-        self.turn(-1);
+    fn work(&mut self) {
+        while !self.turn(-1) {}
     }
 
     fn stops_waiting(&mut self, wake: &EventFd) {
