@@ -175,9 +175,10 @@ impl Host {
         }
     }
 
-    /// The end can be read before the event that says whether the peer has left altogether is taken: asks.
+    /// The end can be read before the event that says whether the peer has left altogether is taken: asks. A TCP peer
+    /// cannot say that, so its socket is not asked.
     pub fn note_hang_up(&mut self, now: Instant, socket: SocketId) {
-        if self.sockets.get(socket).is_some_and(|sock| sock.has_hung_up()) {
+        if self.sockets.get(socket).is_some_and(|sock| sock.unix && sock.has_hung_up()) {
             self.muxer.handle_socket(now, socket, SocketEvent::HungUp);
         }
     }

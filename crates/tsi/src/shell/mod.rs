@@ -10,10 +10,11 @@
 //! `sys` has the unsafe calls. `addr` and `sockets` make and use host sockets, `outbuf` holds what they did not
 //! take; `gate` is the egress policy of the device's thread, `egress` the way to it for others, `traffic` what
 //! passes it; `host` joins sockets, policy and muxer; `turn` is guest memory, `rx` and `tx` are the two rings, `inbound` and `outbound` the
-//! ways between them and sockets, `events` is the third ring; `worker` is the thread's loop, `device` the virtio
+//! ways between them and sockets, `events` is the third ring; `worker` is the thread's loop, `courtesy` when it gives way to the guest, `device` the virtio
 //! device, `state` its saved form.
 
 mod addr;
+mod courtesy;
 mod device;
 mod egress;
 mod events;

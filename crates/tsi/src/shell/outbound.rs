@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use purlin_vmm_core::memory::VolatileSlice;
 
+use super::courtesy::Courtesy;
 use super::host::Host;
 use super::turn::Turn;
 use super::tx::{self, TxPacket};
@@ -31,6 +32,7 @@ impl VsockWorker {
         let mut batch = Batch::default();
         let mut pieces = Vec::new();
         let mut more = true;
+        let (mut is_prelude, mut times) = (false, 0);
         for _ in 0..TX_BATCH {
             if host.muxer.is_choked() {
                 // Goes on when the guest has taken messages.
@@ -38,12 +40,18 @@ impl VsockWorker {
                 break;
             }
             let Some(packet) = self.tx.next(turn, &mut pieces)? else {
+                // What can be done now goes first.
+                let idle = !host.muxer.wants_buffers() && !self.rx.owes_interrupt();
+                if std::mem::take(&mut is_prelude) && idle && self.courtesy.give_way(now, &mut times) {
+                    continue;
+                }
                 more = self.tx.ask_for_more(turn)?;
                 if more {
                     continue;
                 }
                 break;
             };
+            is_prelude = packet.header.as_ref().is_some_and(Courtesy::is_prelude);
             self.packet(host, now, &packet, &pieces, &mut batch);
             self.taken.push(packet.head);
         }

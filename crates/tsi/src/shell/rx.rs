@@ -208,6 +208,11 @@ impl RxRing {
         turn.rx.ask_for_more(self.queue.queue.next_avail())
     }
 
+    /// True if there are buffers given back that the driver was not interrupted for.
+    pub fn owes_interrupt(&self) -> bool {
+        self.queue.queue.next_used() != self.signalled
+    }
+
     /// True if the driver wants an interrupt for what was published since the last call.
     pub fn wants_interrupt(&mut self, turn: &Turn<'_>) -> bool {
         let from = std::mem::replace(&mut self.signalled, self.published);

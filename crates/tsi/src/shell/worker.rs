@@ -13,6 +13,7 @@ use thiserror::Error;
 use vmm_sys_util::epoll::{EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::courtesy::Courtesy;
 use super::events::EventRing;
 use super::host::Host;
 use super::rx::RxRing;
@@ -69,6 +70,7 @@ pub(super) struct VsockWorker {
     pub turns: u64,
     /// The thread sleeps in the epoll of the sockets.
     alone: bool,
+    pub courtesy: Courtesy,
     alarm: Alarm,
     tx_due: Option<Instant>,
     pub vecs: IoVecs,
@@ -104,6 +106,7 @@ impl VsockWorker {
             failed: false,
             turns: 0,
             alone: false,
+            courtesy: Courtesy::default(),
             alarm: Alarm { fd, armed: None },
             tx_due: None,
             vecs: IoVecs::new(),
