@@ -255,6 +255,8 @@ pub struct Packet {
     pub header: Header,
     /// A reply of the control plane.
     pub payload: Option<Box<[u8; REPLY_LEN]>>,
+    /// Nobody in the guest waits for it: it may go unnoticed until there is something else, or some milliseconds.
+    pub lazy: bool,
 }
 
 /// Permission to read from a host socket into packets.

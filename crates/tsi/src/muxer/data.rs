@@ -149,7 +149,7 @@ impl Muxer {
             return;
         }
         stream.update_queued = true;
-        self.messages.push_back(Message { record: Some(id), header, payload: None, demanded });
+        self.messages.push_back(Message { demanded, ..Message::new(Some(id), header) });
     }
 
     /// The guest's end of data goes to the socket once all bytes before it have.

@@ -106,6 +106,14 @@ struct Message {
     payload: Option<Reply>,
     /// Goes even if it tells nothing new.
     demanded: bool,
+    /// As in [`Packet`].
+    lazy: bool,
+}
+
+impl Message {
+    fn new(record: Option<Id>, header: Header) -> Self {
+        Message { record, header, payload: None, demanded: false, lazy: false }
+    }
 }
 
 /// See the [module](self).
@@ -209,7 +217,7 @@ impl Muxer {
     /// The next packet for the guest that carries no stream data.
     pub fn poll_packet(&mut self) -> Option<Packet> {
         self.skip_stale_messages();
-        let Message { record, mut header, payload, .. } = self.messages.pop_front()?;
+        let Message { record, mut header, payload, lazy, .. } = self.messages.pop_front()?;
         if let Some(stream) = record.and_then(|id| self.stream_mut(id)) {
             if header.op == op::CREDIT_UPDATE {
                 stream.update_queued = false;
@@ -218,7 +226,7 @@ impl Muxer {
         }
         let payload = payload.map(|reply| Box::new(reply.emit()));
         header.len = payload.as_ref().map_or(0, |bytes| bytes.len() as u32);
-        Some(Packet { header, payload })
+        Some(Packet { header, payload, lazy })
     }
 
     /// Drops announcements that say nothing new any more.
@@ -293,13 +301,13 @@ impl Muxer {
     fn tell(&mut self, id: Id, op: u16, flags: u32) {
         let Some(record) = self.records.get(id) else { return };
         let header = Header { flags, ..self.header_to_guest(record.key, op) };
-        self.messages.push_back(Message { record: Some(id), header, payload: None, demanded: false });
+        self.messages.push_back(Message::new(Some(id), header));
     }
 
     /// Queues the answer to a request.
     fn reply(&mut self, port: u32, csocket: u32, reply: Reply) {
         let header = self.header_to_guest(Key::datagram(csocket, port), op::RW);
-        self.messages.push_back(Message { record: None, header, payload: Some(reply), demanded: false });
+        self.messages.push_back(Message { payload: Some(reply), ..Message::new(None, header) });
     }
 
     fn reply_result(&mut self, port: u32, csocket: u32, result: i32) {

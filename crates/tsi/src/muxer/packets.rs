@@ -62,8 +62,10 @@ impl Muxer {
             return;
         }
         let key = Key::stream(header.src_port, header.dst_port);
+        // A guest that closes has gone on.
+        let lazy = header.op == op::SHUTDOWN;
         let header = Header { kind: header.kind, ..self.header_to_guest(key, op::RST) };
-        self.messages.push_back(Message { record: None, header, payload: None, demanded: false });
+        self.messages.push_back(Message { lazy, ..Message::new(None, header) });
     }
 
     fn stream_packet(&mut self, now: Instant, header: &Header) -> Disposition {
@@ -151,8 +153,11 @@ impl Muxer {
         let before = stream.guest_shut;
         stream.guest_shut |= flags & shut::BOTH;
         if stream.guest_shut == shut::BOTH {
-            // Completes the guest's close, which otherwise holds its port for 8 s.
+            // Completes the guest's close, which otherwise holds its port for 8 s. Nobody waits for it.
             self.tell(id, op::RST, 0);
+            if let Some(message) = self.messages.back_mut() {
+                message.lazy = true;
+            }
             self.finish(now, id);
         } else if stream.guest_shut & !before & shut::SEND != 0 {
             stream.fin_due = true;

@@ -49,7 +49,7 @@ impl VsockWorker {
     fn message(&mut self, turn: &Turn<'_>, host: &mut Host) -> Result<(), RingError> {
         let Some(packet) = host.muxer.poll_packet() else { return Ok(()) };
         let payload = packet.payload.as_ref().map_or(&[][..], |bytes| &bytes[..]);
-        Ok(self.rx.put(turn, &packet.header.emit(), payload)?)
+        Ok(self.rx.put(turn, &packet.header.emit(), payload, packet.lazy)?)
     }
 
     fn read_socket(&mut self, turn: &Turn<'_>, host: &mut Host, now: Instant) -> Result<(), RingError> {

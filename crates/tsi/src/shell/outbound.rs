@@ -41,7 +41,7 @@ impl VsockWorker {
             }
             let Some(packet) = self.tx.next(turn, &mut pieces)? else {
                 // What can be done now goes first.
-                let idle = !host.muxer.wants_buffers() && !self.rx.owes_interrupt();
+                let idle = !host.muxer.wants_buffers() && !self.rx.interrupt_is_urgent();
                 if std::mem::take(&mut is_prelude) && idle && self.courtesy.give_way(now, &mut times) {
                     continue;
                 }

@@ -38,6 +38,8 @@ pub(super) struct RxRing {
     published: u16,
     /// Up to here the driver was interrupted for them, or did not want it.
     signalled: u16,
+    /// Somebody in the guest waits for one of them.
+    urgent: bool,
 }
 
 /// Buffers looked up at one time.
@@ -46,7 +48,7 @@ const LOOK_AHEAD: usize = 64;
 impl RxRing {
     pub fn new(queue: DeviceQueue, counters: Arc<IoCounters>) -> Self {
         let used = queue.queue.next_used();
-        RxRing { queue, counters, ahead: VecDeque::new(), published: used, signalled: used }
+        RxRing { queue, counters, ahead: VecDeque::new(), published: used, signalled: used, urgent: false }
     }
 
     /// Puts buffers that were not used back into the ring.
@@ -84,6 +86,7 @@ impl RxRing {
 
     /// A buffer nothing fits into goes back empty.
     fn give_back_empty(&mut self, turn: &Turn<'_>, head: u16) -> Result<(), RingError> {
+        self.urgent = true;
         self.put_used(turn, head, 0)
     }
 
@@ -146,6 +149,7 @@ impl RxRing {
         turn: &Turn<'_>,
         header: &[u8; HEADER_LEN],
         payload: &[u8],
+        lazy: bool,
     ) -> Result<(), RingError> {
         let Some(buffer) = self.ahead.pop_front() else { return Ok(()) };
         let mut parts = [header.as_slice(), payload];
@@ -158,6 +162,7 @@ impl RxRing {
                 *part = later;
             }
         }
+        self.urgent |= !lazy;
         self.finish(turn, buffer.head, payload.len() as u32)
     }
 
@@ -178,6 +183,7 @@ impl RxRing {
                 break;
             }
         }
+        self.urgent = true;
         self.finish(turn, buffer.head, len)
     }
 
@@ -213,11 +219,18 @@ impl RxRing {
         self.queue.queue.next_used() != self.signalled
     }
 
+    /// True if it should be interrupted for them now: somebody waits, or much of the ring does.
+    pub fn interrupt_is_urgent(&self) -> bool {
+        let owed = self.queue.queue.next_used().wrapping_sub(self.signalled);
+        self.urgent || owed >= self.queue.queue.size() / 4
+    }
+
     /// True if the driver wants an interrupt for what was published since the last call.
     pub fn wants_interrupt(&mut self, turn: &Turn<'_>) -> bool {
+        self.urgent = false;
         let from = std::mem::replace(&mut self.signalled, self.published);
         // If the ring cannot be read, an interrupt too many is harmless.
-        from != self.published && turn.rx.wants_interrupt(from, self.published).unwrap_or(true)
+        turn.rx.wants_interrupt(from, self.published).unwrap_or(true)
     }
 }
 

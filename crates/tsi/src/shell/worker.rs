@@ -40,6 +40,8 @@ const ROUNDS: usize = 16;
 /// The driver learns of sent packets with the next interrupt for something it waits for; at the latest after
 /// this time.
 const TX_LAZINESS: Duration = Duration::from_millis(20);
+/// The same for packets to it that nobody waits for.
+const RX_LAZINESS: Duration = Duration::from_millis(2);
 
 /// Epoll data of descriptors that are not sockets: slots no socket has.
 const RX_TOKEN: u64 = u32::MAX as u64;
@@ -73,6 +75,7 @@ pub(super) struct VsockWorker {
     pub courtesy: Courtesy,
     alarm: Alarm,
     tx_due: Option<Instant>,
+    rx_due: Option<Instant>,
     pub vecs: IoVecs,
     /// Events taken from the epoll, of which so many are not handled yet.
     ready: Vec<EpollEvent>,
@@ -109,6 +112,7 @@ impl VsockWorker {
             courtesy: Courtesy::default(),
             alarm: Alarm { fd, armed: None },
             tx_due: None,
+            rx_due: None,
             vecs: IoVecs::new(),
             ready: vec![EpollEvent::default(); EVENTS],
             count: 0,
@@ -191,8 +195,14 @@ impl VsockWorker {
     /// Interrupts for everything this turn did.
     fn signal(&mut self, turn: &Turn<'_>, now: Instant) -> Result<(), RingError> {
         self.rx.publish(turn)?;
-        if self.rx.wants_interrupt(turn) {
-            self.interrupt.trigger(Signal::Queue(self.rx.queue.index));
+        if self.rx.owes_interrupt() {
+            let due = *self.rx_due.get_or_insert_with(|| now.checked_add(RX_LAZINESS).unwrap_or(now));
+            if self.rx.interrupt_is_urgent() || due <= now {
+                self.rx_due = None;
+                if self.rx.wants_interrupt(turn) {
+                    self.interrupt.trigger(Signal::Queue(self.rx.queue.index));
+                }
+            }
         }
         if !self.tx.owes_interrupt() {
             return Ok(());
@@ -208,7 +218,10 @@ impl VsockWorker {
     }
 
     fn set_alarm(&mut self, host: &Host, now: Instant) {
-        let next = [host.muxer.poll_timeout(), host.gate.retry_at, self.tx_due].into_iter().flatten().min();
+        let next = [host.muxer.poll_timeout(), host.gate.retry_at, self.tx_due, self.rx_due]
+            .into_iter()
+            .flatten()
+            .min();
         let Some(next) = next.filter(|next| self.alarm.armed.is_none_or(|armed| *next < armed)) else {
             return;
         };

@@ -152,3 +152,21 @@ fn a_restored_muxer_owes_replies_and_keeps_listeners() {
     twice.dgrams.push(twice.dgrams[0].clone());
     assert!(matches!(Bench::new().muxer.restore(&twice), Err(StateError::Twice { guest: 6002, .. })));
 }
+
+#[test]
+fn only_the_end_of_a_close_may_go_unnoticed() {
+    let mut b = Bench::with(ports);
+    b.actions();
+    b.send((GP, 7), op::REQUEST, |_| {});
+    let Action::Connect { socket, .. } = b.action() else { panic!() };
+    b.event(socket, SocketEvent::Connected);
+    assert!(!b.muxer.poll_packet().unwrap().lazy);
+    b.send((GP, 7), op::SHUTDOWN, |h| h.flags = shut::BOTH);
+    let end = b.muxer.poll_packet().unwrap();
+    assert_eq!((end.header.op, end.lazy), (op::RST, true));
+    // The record is gone: a shutdown after that is still a close, a request is not.
+    b.send((GP, 7), op::SHUTDOWN, |h| h.flags = shut::BOTH);
+    assert!(b.muxer.poll_packet().unwrap().lazy);
+    b.send((GP, 99), op::REQUEST, |_| {});
+    assert!(!b.muxer.poll_packet().unwrap().lazy);
+}

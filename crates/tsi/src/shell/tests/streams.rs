@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use purlin_devices::virtio::VirtioDevice;
+use purlin_devices::virtio::{Signal, VirtioDevice};
 
 use super::guest::{GP, Guest, LIMIT, config, pattern, sockaddr};
 use crate::config::{Dial, MuxerConfig, TsiFlags, UnixPort};
@@ -321,4 +321,21 @@ fn a_pause_is_only_a_stall() {
     let mut word = [0; 10];
     peer.read_exact(&mut word).unwrap();
     assert_eq!(&word, b"still here");
+}
+
+#[test]
+fn a_guest_that_has_closed_is_told_of_the_end_without_anything_else_happening() {
+    let mut guest = Guest::new(config());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _peer = guest.open(&listener);
+    guest.collect();
+    guest.interrupt.take();
+    guest.stream(620, op::SHUTDOWN, 0, &[]);
+    // By the interrupt of that ring alone, which is looked at only afterwards.
+    let deadline = Instant::now() + LIMIT;
+    while !guest.interrupt.take().contains(&Signal::Queue(0)) {
+        assert!(Instant::now() < deadline, "no interrupt");
+        guest.interrupt.wait(Duration::from_millis(20));
+    }
+    guest.expect(op::RST);
 }
