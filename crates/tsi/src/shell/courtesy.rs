@@ -10,8 +10,9 @@ use crate::wire::{Header, control, kind, op};
 
 /// A processor that was away for so long has others to serve than the vCPU that was about to say more.
 const TOO_LONG: Duration = Duration::from_micros(500);
-/// How long nothing is given away after that, so that busy hosts lose a time slice per second at most.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long nothing is given away after that: longer each time in a row, so that a busy host loses a time slice per second.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Times in one turn.
 const MOST: u32 = 4;
 
@@ -19,6 +20,7 @@ const MOST: u32 = 4;
 #[derive(Debug, Default)]
 pub(super) struct Courtesy {
     paused_until: Option<Instant>,
+    pause: Duration,
 }
 
 impl Courtesy {
@@ -48,7 +50,12 @@ impl Courtesy {
     }
 
     fn took(&mut self, now: Instant, time: Duration) {
-        self.paused_until = if time > TOO_LONG { now.checked_add(PAUSE) } else { None };
+        if time > TOO_LONG {
+            self.pause = self.pause.saturating_mul(2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            self.paused_until = now.checked_add(self.pause);
+        } else {
+            (self.pause, self.paused_until) = (Duration::ZERO, None);
+        }
     }
 }
 
@@ -59,9 +66,21 @@ mod tests {
     #[test]
     fn a_processor_that_does_not_come_back_is_not_given_away_again_soon() {
         let (mut courtesy, now) = (Courtesy::default(), Instant::now());
-        courtesy.took(now, TOO_LONG + Duration::from_micros(1));
-        assert!(!courtesy.give_way(now, &mut 0));
-        assert!(courtesy.give_way(now + PAUSE, &mut 0));
+        let long = TOO_LONG + Duration::from_micros(1);
+        let mut last = Duration::ZERO;
+        for _ in 0..10 {
+            courtesy.took(now, long);
+            assert!(!courtesy.give_way(now, &mut 0));
+            assert!(courtesy.pause > last || courtesy.pause == LONGEST_PAUSE);
+            last = courtesy.pause;
+        }
+        assert_eq!(last, LONGEST_PAUSE);
+        courtesy.took(now, TOO_LONG);
+        assert!(courtesy.give_way(now, &mut 0));
+        courtesy.took(now, TOO_LONG);
+        courtesy.took(now, long);
+        assert_eq!(courtesy.pause, SHORTEST_PAUSE);
+        assert!(courtesy.give_way(now + SHORTEST_PAUSE, &mut 0));
     }
 
     #[test]
