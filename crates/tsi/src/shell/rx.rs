@@ -124,18 +124,20 @@ impl RxRing {
         let mut total = 0usize;
         for buffer in self.ahead.iter().take(packets) {
             let mut skip = HEADER_LEN as u32;
-            for (addr, len) in buffer.pieces() {
+            let mut add = |(addr, len): Piece| {
                 let skipped = skip.min(len);
                 skip -= skipped;
                 let room = u32::try_from(bytes - total).unwrap_or(u32::MAX);
                 let take = (len - skipped).min(room);
-                if take == 0 {
-                    continue;
+                if take > 0 {
+                    // Checked when it was looked up.
+                    out.push(turn.slice(GuestAddress(addr.0.wrapping_add(skipped.into())), take)?);
+                    total += take as usize;
                 }
-                // Checked when it was looked up.
-                out.push(turn.slice(GuestAddress(addr.0.wrapping_add(skipped.into())), take)?);
-                total += take as usize;
-            }
+                Ok::<(), RingError>(())
+            };
+            add(buffer.first)?;
+            buffer.more.iter().try_for_each(|piece| add(*piece))?;
             if total >= bytes || out.len() >= super::sys::MAX_PIECES {
                 break;
             }
@@ -174,13 +176,15 @@ impl RxRing {
         len: u32,
     ) -> Result<(), RingError> {
         let Some(buffer) = self.ahead.pop_front() else { return Ok(()) };
-        let mut rest = &header[..];
-        for (addr, len) in buffer.pieces() {
-            let (now, later) = rest.split_at(rest.len().min(len as usize));
-            turn.slice(addr, now.len() as u32)?.copy_from(now);
-            rest = later;
-            if rest.is_empty() {
-                break;
+        let (addr, room) = buffer.first;
+        if room as usize >= HEADER_LEN {
+            turn.slice(addr, HEADER_LEN as u32)?.copy_from(header);
+        } else {
+            let mut rest = &header[..];
+            for (addr, len) in buffer.pieces() {
+                let (now, later) = rest.split_at(rest.len().min(len as usize));
+                turn.slice(addr, now.len() as u32)?.copy_from(now);
+                rest = later;
             }
         }
         self.urgent = true;

@@ -30,6 +30,7 @@ impl<'m> Turn<'m> {
     }
 
     /// `len` bytes at `addr`, in one piece.
+    #[inline]
     pub fn slice(&self, addr: GuestAddress, len: u32) -> Result<VolatileSlice<'m>, GuestMemoryError> {
         for (start, region) in self.regions.iter().flatten() {
             if let Some(offset) = addr.0.checked_sub(*start).and_then(|o| usize::try_from(o).ok())
