@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use purlin::{ExitReason, VmExit};
+use purlin::{Console, ConsoleStream, ExitReason, VmExit};
 
 use crate::guest::{Kernels, RESET, SPIN, wait};
+use crate::pty::{mode, terminal};
 
 /// cli; hlt; jmp back
 const HALT: &[u8] = &[0xfa, 0xf4, 0xeb, 0xfd];
@@ -35,6 +36,26 @@ fn observers_of_the_end_hear_it_once_before_who_waits() {
     assert_eq!(*heard.lock().unwrap(), [exit.clone(), exit]);
     drop(vm);
     assert_eq!(heard.lock().unwrap().len(), 2);
+}
+
+/// Raw while the machine runs, and as it was when its owner has panicked.
+#[test]
+fn a_panic_of_its_owner_gives_the_terminal_back() {
+    let (master, slave) = terminal();
+    let before = mode(&slave);
+    let end = || ConsoleStream::Fd(slave.try_clone().unwrap());
+    let console = Console::Streams { stdin: end(), stdout: end(), stderr: end() };
+    let kernels = Kernels::new();
+    let vm = kernels.machine(SPIN).console(console).build().unwrap();
+    let owner = std::thread::spawn(move || {
+        vm.start().unwrap();
+        panic!("an owner of a test panics, {:?}", mode(&slave));
+    });
+    let words = owner.join().unwrap_err();
+    let words = words.downcast_ref::<String>().unwrap();
+    assert!(!words.contains(&format!("{before:?}")), "{words}");
+    // A terminal's mode is the same at both its ends.
+    assert_eq!(mode(&master), before);
 }
 
 #[test]

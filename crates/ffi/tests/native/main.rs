@@ -8,5 +8,8 @@ mod firmware;
 mod guest;
 mod kernels;
 mod life;
+#[allow(dead_code, reason = "these guests print nothing")]
+#[path = "../c/pty.rs"]
+mod pty;
 mod ram;
 mod views;
