@@ -299,9 +299,15 @@ impl Muxer {
 
     /// Queues a packet of a stream.
     fn tell(&mut self, id: Id, op: u16, flags: u32) {
-        let Some(record) = self.records.get(id) else { return };
+        let message = self.message(id, op, flags);
+        self.messages.extend(message);
+    }
+
+    /// A packet of a stream; `None` if there is no such stream.
+    fn message(&self, id: Id, op: u16, flags: u32) -> Option<Message> {
+        let record = self.records.get(id)?;
         let header = Header { flags, ..self.header_to_guest(record.key, op) };
-        self.messages.push_back(Message::new(Some(id), header));
+        Some(Message::new(Some(id), header))
     }
 
     /// Queues the answer to a request.

@@ -154,10 +154,8 @@ impl Muxer {
         stream.guest_shut |= flags & shut::BOTH;
         if stream.guest_shut == shut::BOTH {
             // Completes the guest's close, which otherwise holds its port for 8 s. Nobody waits for it.
-            self.tell(id, op::RST, 0);
-            if let Some(message) = self.messages.back_mut() {
-                message.lazy = true;
-            }
+            let reset = self.message(id, op::RST, 0);
+            self.messages.extend(reset.map(|reset| Message { lazy: true, ..reset }));
             self.finish(now, id);
         } else if stream.guest_shut & !before & shut::SEND != 0 {
             stream.fin_due = true;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use purlin_devices::shell::{EventLoop, OnPanic, WorkerSlot};
+use purlin_devices::shell::{Breakage, EventLoop, OnPanic, WorkerSlot};
 use purlin_devices::virtio::section_kind::DEVICE_BASE;
 use purlin_devices::virtio::{
     ActivateContext, ActivateError, Busy, DeviceType, IoCounters, IoCounts, ResetProgress, RestoreError,
@@ -89,6 +89,7 @@ pub struct Vsock {
     egress: EgressHandle,
     /// The host side, while no driver is there.
     host: Option<Host>,
+    breakage: Breakage,
     // The slot goes before the loop it sends to.
     pub(super) slot: WorkerSlot<VsockWorker>,
     thread: EventLoop,
@@ -128,6 +129,7 @@ impl Vsock {
             counters: Arc::default(),
             egress: EgressHandle::new(shared),
             host: Some(host),
+            breakage: Breakage::new(DeviceType::Vsock),
             slot,
             thread,
         })
@@ -157,7 +159,7 @@ impl Vsock {
             EventRing { queue: events, news: ResetNews::None },
         );
         let host = self.host.take().ok_or(ActivateError::AlreadyActive)?;
-        VsockWorker::new(memory, interrupt, rings, host)
+        VsockWorker::new(memory, interrupt, rings, host, self.breakage.of_worker(false))
             .map_err(|source| ActivateError::Host { what: "deadline timer", source })
     }
 }
@@ -215,7 +217,7 @@ impl VirtioDevice for Vsock {
         w.u64(self.features);
         w.bool(worker.is_some());
         if let Some(worker) = worker {
-            w.bool(worker.failed);
+            w.bool(worker.breakage.is_broken());
             if let Some(host) = &worker.host {
                 state::save(&mut w, &host.muxer.save());
             }
@@ -265,7 +267,7 @@ impl VirtioDevice for Vsock {
                 }
             }
             let mut worker = self.worker(context)?;
-            worker.failed = failed;
+            worker.breakage = self.breakage.of_worker(failed);
             worker.events.news = ResetNews::Due;
             self.slot.put(worker);
         }

@@ -54,8 +54,9 @@ impl TxRing {
         self.queue.queue.set_next_avail(at.wrapping_add(1));
         let mut raw = [0; HEADER_LEN];
         let mut have = 0usize;
-        // What the header says there is, once it is known.
-        let mut missing = None;
+        let mut header = None;
+        // Payload that the header announces and that is not found yet.
+        let mut missing = 0;
         let mut readable = true;
         for descriptor in turn.tx.chain(head) {
             self.owed = self.owed.saturating_add(1);
@@ -73,19 +74,19 @@ impl TxRing {
                 addr = GuestAddress(addr.0.wrapping_add(count as u64));
                 len -= count as u32;
                 if have == HEADER_LEN {
-                    missing = Some(Header::parse(&raw).len);
+                    let parsed = Header::parse(&raw);
+                    missing = parsed.len;
+                    header = Some(parsed);
                 }
             }
-            let Some(missing) = &mut missing else { continue };
-            let take = len.min(*missing);
+            let take = len.min(missing);
             if take > 0 {
                 let Ok(piece) = turn.slice(addr, take) else { break };
                 pieces.push(piece);
-                *missing -= take;
+                missing -= take;
             }
         }
-        let header = (have == HEADER_LEN).then(|| Header::parse(&raw));
-        let whole = readable && missing == Some(0);
+        let whole = readable && header.is_some() && missing == 0;
         if let Some(header) = header.filter(|_| whole) {
             self.counters.from_guest(header.len.into());
         }

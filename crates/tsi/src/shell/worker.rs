@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
-use purlin_devices::shell::QueueWorker;
+use purlin_devices::shell::{Breakage, QueueWorker};
 use purlin_devices::virtio::{Interrupt, Signal};
 use purlin_vmm_core::memory::{GuestMemoryError, SharedRam};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
@@ -66,8 +66,7 @@ pub(super) struct VsockWorker {
     pub events: EventRing,
     /// Taken out when the device is reset.
     pub host: Option<Host>,
-    /// A ring is broken; nothing is touched until reset.
-    pub failed: bool,
+    pub breakage: Breakage,
     /// How often it woke up.
     pub turns: u64,
     /// The thread sleeps in the epoll of the sockets.
@@ -91,6 +90,7 @@ impl VsockWorker {
         interrupt: Arc<dyn Interrupt>,
         rings: (RxRing, TxRing, EventRing),
         host: Host,
+        breakage: Breakage,
     ) -> std::io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -106,7 +106,7 @@ impl VsockWorker {
             tx,
             events,
             host: Some(host),
-            failed: false,
+            breakage,
             turns: 0,
             alone: false,
             courtesy: Courtesy::default(),
@@ -137,12 +137,10 @@ impl VsockWorker {
         self.count = host.sockets.epoll().wait(patience, &mut self.ready).unwrap_or(0);
         let woken = self.ready.iter().take(self.count).any(|event| event.data() == WAKE_TOKEN);
         self.turns = self.turns.wrapping_add(1);
-        if !self.failed {
+        if !self.breakage.is_broken() {
             let memory = self.memory.clone();
             if let Err(e) = self.serve(&memory, &mut host, Instant::now()) {
-                log::error!("vsock stops until the driver resets it: {e}");
-                self.failed = true;
-                self.interrupt.needs_reset();
+                self.breakage.report(&e, &*self.interrupt);
             }
         }
         self.host = Some(host);

@@ -18,7 +18,7 @@ use super::protocol::{MAX_NAME_LEN, ResizeOrder};
 use super::state::{self, PortProgress};
 use super::worker::{Ends, PortWork, Retired, Worker};
 use super::{F_MULTIPORT, F_SIZE, QUEUE_SIZE};
-use crate::shell::{LoopHandle, WorkerSlot};
+use crate::shell::{Breakage, LoopHandle, WorkerSlot};
 use crate::virtio::{
     ActivateContext, ActivateError, Busy, DeviceType, IoCounts, ResetProgress, RestoreError, SaveError,
     VirtioDevice, restore_queues, save_queues, section_kind,
@@ -38,6 +38,7 @@ pub struct Console {
     multiport: bool,
     shared: Arc<Shared>,
     after: Option<Arc<Registration>>,
+    breakage: Breakage,
     /// Here while there is no worker.
     ends: Option<Vec<Ends>>,
     slot: WorkerSlot<Worker>,
@@ -75,6 +76,7 @@ impl Console {
             multiport: false,
             shared,
             after: None,
+            breakage: Breakage::new(DeviceType::Console),
             ends: Some(ends),
             slot: WorkerSlot::new(handle),
         })
@@ -141,7 +143,7 @@ impl Console {
             after: self.after.clone(),
             resize_order: self.resize_order,
             announce: false,
-            dead: false,
+            breakage: self.breakage.of_worker(false),
             retired: Retired::default(),
         })
     }
@@ -241,7 +243,7 @@ impl VirtioDevice for Console {
         w.u32(self.config_generation());
         match self.slot.to_save(DeviceType::Console)? {
             // One that needs a reset has nothing to go on with.
-            Some(worker) if !worker.dead => {
+            Some(worker) if !worker.breakage.is_broken() => {
                 w.bool(true);
                 state::save_control(&mut w, &worker.control);
                 state::save_progress(&mut w, worker.progress());

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -71,8 +71,6 @@ pub(super) struct Shared {
     pub ports: Vec<PortShared>,
     pub protocol_errors: AtomicU64,
     pub generation: AtomicU32,
-    /// A broken ring was logged.
-    pub complained: AtomicBool,
     /// Makes the worker look at sizes, at ports it left in the middle of their work, and at messages it held back.
     pub wake: Arc<EventFd>,
     pub registration: Arc<Registration>,
@@ -84,7 +82,6 @@ impl Shared {
             ports: (0..ports).map(|_| PortShared::default()).collect(),
             protocol_errors: AtomicU64::new(0),
             generation: AtomicU32::new(0),
-            complained: AtomicBool::new(false),
             registration: Arc::default(),
             wake: Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?),
         })

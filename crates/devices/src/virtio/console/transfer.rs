@@ -278,7 +278,7 @@ impl Worker {
     pub(super) fn flush(&mut self, deadline: Instant) -> u64 {
         let _block = sys::SignalBlock::new(libc::SIGPIPE);
         let mut open: Vec<usize> = (0..self.ends.len()).collect();
-        while !self.dead && !open.is_empty() {
+        while !self.breakage.is_broken() && !open.is_empty() {
             let mut waiting = true;
             open.retain(|&port| {
                 let next = self.transmit_turn(port).unwrap_or(Next::Driver);

@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
@@ -18,7 +17,7 @@ use super::order::Registration;
 use super::protocol::ResizeOrder;
 use super::ring::{self, RingError};
 use super::{CONTROL_RX, CONTROL_TX, port_of_queue, sys};
-use crate::shell::QueueWorker;
+use crate::shell::{Breakage, QueueWorker};
 use crate::virtio::{DeviceQueue, Interrupt, Signal};
 
 /// The host side of one port. Outlives activation and reset.
@@ -131,8 +130,7 @@ pub(super) struct Worker {
     pub resize_order: ResizeOrder,
     /// The driver gets an interrupt per queue when the worker starts: it is resumed.
     pub announce: bool,
-    /// A ring is broken; nothing is touched until reset.
-    pub dead: bool,
+    pub breakage: Breakage,
     /// Ends given up, kept open until the loop does not watch them any more.
     pub retired: Retired,
 }
@@ -158,22 +156,17 @@ impl Worker {
 
     /// Runs a step; a broken ring ends the device's work until it is reset.
     fn guarded(&mut self, step: impl FnOnce(&mut Self) -> Result<(), RingError>) {
-        if self.dead {
+        if self.breakage.is_broken() {
             return;
         }
         if let Err(e) = step(self) {
-            if !self.shared.complained.swap(true, Ordering::Relaxed) {
-                // Once per device: a driver can break its rings and reset the device again and again.
-                log::error!("console stops until it is reset: {e}");
-            }
-            self.dead = true;
             self.shared.count_error();
             self.shared.registration.set(false);
             for work in &mut self.work {
                 work.input.wanted = None;
                 work.output.wanted = None;
             }
-            self.interrupt.needs_reset();
+            self.breakage.report(&e, &*self.interrupt);
         }
     }
 
@@ -297,7 +290,7 @@ impl Worker {
 
 impl MutEventSubscriber for Worker {
     fn process(&mut self, events: Events, ops: &mut EventOps) {
-        if self.dead {
+        if self.breakage.is_broken() {
             // Level-triggered: leaving it watched would spin.
             let _ = ops.remove(Events::new_raw(events.fd(), EventSet::empty()));
             return;
