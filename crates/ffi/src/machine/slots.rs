@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use purlin_devices::legacy::serial::{Serial, SerialBusy};
 use purlin_devices::legacy::{AcpiPower, I8042};
-use purlin_devices::virtio::mmio::{MMIO_LEN, MmioTransport, QUEUE_NOTIFY, TransportConfig};
+use purlin_devices::virtio::mmio::{INTERRUPT_ACK, MMIO_LEN, MmioTransport, QUEUE_NOTIFY, TransportConfig};
 use purlin_devices::virtio::{Busy, DeviceType, IoCounts, SaveError, VirtioDevice};
 use purlin_snapshot::Section;
 use purlin_vmm_core::irq::IrqAllocator;
@@ -134,7 +134,7 @@ impl Slots {
         }
     }
 
-    /// Puts a device into the next slot: registers, interrupt line, one notification per queue.
+    /// Puts a device into the next slot: registers, interrupt line and its acknowledgement, one notification per queue.
     pub fn attach<D: VirtioDevice + 'static>(
         &mut self,
         vm: &KvmVm,
@@ -162,6 +162,7 @@ impl Slots {
         for (queue, event) in (0u32..).zip(transport.queue_events()) {
             vm.notify_on_write(event, base + QUEUE_NOTIFY, queue)?;
         }
+        vm.clear_on_write(transport.interrupt_status(), base + INTERRUPT_ACK)?;
         let transport = Arc::new(Mutex::new(transport));
         self.buses.mmio.insert(base, MMIO_LEN, transport.clone())?;
         self.devices.push(transport.clone());

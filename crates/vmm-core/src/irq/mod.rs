@@ -18,6 +18,11 @@ pub trait IrqLine: Send + Sync {
     /// The operating system refused the notification. The caller logs it at most; the guest re-reads its
     /// rings on the next edge.
     fn trigger(&self) -> io::Result<()>;
+
+    /// Acknowledgements that the guest has sent, and the hypervisor has kept for later, take effect. Called before the status
+    /// of the interrupt is read, and before a bit of it is set: after what the bit is about has been done. Whatever locks the
+    /// caller holds, this must not wait for them. Nothing to do if writes to InterruptACK are served as they come.
+    fn settle(&self) {}
 }
 
 /// Hands out interrupt numbers from a range, each once.

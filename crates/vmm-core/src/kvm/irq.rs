@@ -38,4 +38,8 @@ impl IrqLine for IrqChipLine {
         self.vm.device_interrupts();
         Ok(())
     }
+
+    fn settle(&self) {
+        self.vm.posted().settle();
+    }
 }

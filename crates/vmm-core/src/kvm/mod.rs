@@ -16,6 +16,7 @@ mod group;
 mod irq;
 mod machine;
 mod pit;
+mod posted;
 mod probe;
 mod stats;
 mod sys;

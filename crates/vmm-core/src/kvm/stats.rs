@@ -16,8 +16,8 @@ pub struct ExitCounts {
     pub port_writes: u64,
     /// Reads of device registers in memory.
     pub mmio_reads: u64,
-    /// Writes of device registers in memory. Notifications of virtio queues do not leave the guest and are
-    /// not among them.
+    /// Writes of device registers in memory. Notifications of virtio queues and acknowledgements of interrupts, as far as the
+    /// kernel takes them, do not leave the guest and are not among them.
     pub mmio_writes: u64,
     /// Of all these, those that no device claimed.
     pub unclaimed: u64,

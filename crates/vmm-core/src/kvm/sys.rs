@@ -18,6 +18,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 use super::KvmError;
 use super::affinity::CpuMask;
 use super::pit::Pit;
+use super::posted::PostedClears;
 use crate::memory::{Address, GuestMemory, GuestMemoryRegion, MemoryRegionAddress, SharedRam, Window};
 
 thread_local! {
@@ -116,10 +117,12 @@ pub(super) fn forget_missed_ticks(vm: &VmFd) -> io::Result<()> {
 
 /// A VM descriptor together with the memory its slots point at.
 ///
-/// Field order matters: the timer's thread, which has the descriptor too, ends first; the descriptor is closed before the memory is unmapped, which in turn is before the files under
-/// it are released; `/dev/kvm` itself comes last.
+/// Field order matters: the timer's thread, which has the descriptor too, ends first, then the page of posted writes, which keeps
+/// the virtual machine as well; the descriptor is closed before the memory is unmapped, which in turn is before the files under it
+/// are released; `/dev/kvm` itself comes last.
 pub(super) struct MappedVm {
     pit: Option<Pit>,
+    posted: PostedClears,
     fd: Arc<VmFd>,
     ram: SharedRam,
     windows: Mutex<Vec<Window>>,
@@ -145,7 +148,7 @@ impl MappedVm {
             unsafe { fd.set_user_memory_region(slot) }
                 .map_err(KvmError::ioctl("KVM_SET_USER_MEMORY_REGION"))?;
         }
-        Ok(MappedVm { pit, fd, ram, windows: Mutex::default(), kvm })
+        Ok(MappedVm { pit, posted: PostedClears::default(), fd, ram, windows: Mutex::default(), kvm })
     }
 
     /// Shows the guest a window behind its RAM, and keeps it.
@@ -177,6 +180,11 @@ impl MappedVm {
         if let Some(pit) = &self.pit {
             pit.device_interrupts();
         }
+    }
+
+    /// Registers whose writes KVM keeps for later.
+    pub fn posted(&self) -> &PostedClears {
+        &self.posted
     }
 
     pub fn ram(&self) -> &SharedRam {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
@@ -123,6 +124,8 @@ impl KvmVm {
     /// [`KvmError::Ioctl`].
     pub fn create_vcpu(&self, index: u8) -> Result<KvmVcpu, KvmError> {
         let fd = self.vm.fd().create_vcpu(index.into()).map_err(KvmError::ioctl("KVM_CREATE_VCPU"))?;
+        let posted = self.vm.posted().map(&fd);
+        posted.map_err(|source| KvmError::Host { what: "page of posted writes", source })?;
         Ok(KvmVcpu::new(index, fd, self.vm.clone()))
     }
 
@@ -143,6 +146,27 @@ impl KvmVm {
             .fd()
             .register_ioevent(event, &IoEventAddress::Mmio(addr), value)
             .map_err(KvmError::ioctl("KVM_IOEVENTFD"))
+    }
+
+    /// Makes a four-byte write to guest-physical `addr` clear the written bits of `word` instead of leaving the guest; they are
+    /// cleared when [`IrqLine::settle`] of a line of this machine is called next, at the latest. Before a vCPU is created.
+    ///
+    /// Writes may leave the guest nevertheless: of another length, too many at a time, or all of them with a KVM that cannot
+    /// do this. So the bus has the register too.
+    ///
+    /// # Errors
+    ///
+    /// [`KvmError::Ioctl`].
+    pub fn clear_on_write(&self, word: &Arc<AtomicU32>, addr: u64) -> Result<(), KvmError> {
+        if !self.vm.kvm().check_extension(Cap::CoalescedMmio) {
+            return Ok(());
+        }
+        self.vm
+            .fd()
+            .register_coalesced_mmio(IoEventAddress::Mmio(addr), size_of::<u32>() as u32)
+            .map_err(KvmError::ioctl("KVM_REGISTER_COALESCED_MMIO"))?;
+        self.vm.posted().add(addr, word.clone());
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! A guest of a few instructions, and a device that records what it does.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use purlin_vmm_core::memory::{Bytes, GuestAddress, GuestRam, SharedRam};
 pub const LIMIT: Duration = Duration::from_secs(20);
 pub const PORT: u64 = 0x80;
 pub const MMIO: u64 = 0xd000;
+/// A register whose bits are cleared by writing them.
+pub const POSTED: u64 = MMIO + 0x64;
 /// Where a device panics.
 const BROKEN: u64 = 0xe000;
 const CODE_ADDR: u64 = 0x1000;
@@ -80,6 +83,8 @@ pub struct Guest {
     pub port: Arc<SharedCounter>,
     pub ram: SharedRam,
     pub line: Arc<dyn IrqLine>,
+    /// The register at [`POSTED`].
+    pub word: Arc<AtomicU32>,
 }
 
 /// Real-mode state at the guest's code.
@@ -101,6 +106,8 @@ pub fn machine(code: &[u8], vcpus: u8, delay: Duration) -> Guest {
     buses.pio.insert(PORT, 1, Arc::new(Mutex::new(Port(port.clone(), delay)))).unwrap();
     buses.mmio.insert(MMIO, 0x1000, Arc::new(Mutex::new(Port(port.clone(), delay)))).unwrap();
     buses.mmio.insert(BROKEN, 0x1000, Arc::new(Mutex::new(Broken))).unwrap();
+    let word = Arc::<AtomicU32>::default();
+    vm.clear_on_write(&word, POSTED).unwrap();
     let cpus: Vec<KvmVcpu> = (0..vcpus)
         .map(|i| {
             let vcpu = vm.create_vcpu(i).unwrap();
@@ -111,5 +118,5 @@ pub fn machine(code: &[u8], vcpus: u8, delay: Duration) -> Guest {
     let (tx, events) = channel();
     let on_end: OnEnd = Arc::new(move |event| tx.send(event).unwrap());
     let group = VcpuGroup::new(cpus, &Arc::new(buses), &on_end).unwrap();
-    Guest { group, events, port, ram, line: vm.irq_line(5) }
+    Guest { group, events, port, ram, line: vm.irq_line(5), word }
 }

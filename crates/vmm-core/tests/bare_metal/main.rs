@@ -7,3 +7,4 @@
 mod guest;
 mod lifecycle;
 mod machine;
+mod posted;

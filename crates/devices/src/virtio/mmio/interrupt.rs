@@ -14,10 +14,12 @@ const CONFIG_CHANGE: u32 = 2;
 
 /// Sets the status word, then sends an edge.
 ///
+/// Acknowledgements may reach the word late ([`IrqLine::settle`]), so they are asked for before it is read, set or replaced.
+///
 /// The edge is sent on every signal, also when the bit is still set: the driver may already have read the
 /// status word for the edge before and be about to acknowledge it.
 pub struct MmioInterrupt {
-    status: AtomicU32,
+    status: Arc<AtomicU32>,
     needs_reset: AtomicBool,
     failed: AtomicBool,
     line: Arc<dyn IrqLine>,
@@ -27,15 +29,21 @@ impl MmioInterrupt {
     /// With an empty status word.
     pub fn new(line: Arc<dyn IrqLine>) -> Self {
         MmioInterrupt {
-            status: AtomicU32::new(0),
+            status: Arc::default(),
             needs_reset: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             line,
         }
     }
 
+    /// The status word, for a hypervisor that clears bits of it when the guest writes InterruptACK.
+    pub fn word(&self) -> &Arc<AtomicU32> {
+        &self.status
+    }
+
     /// InterruptStatus as the driver reads it.
     pub fn status(&self) -> u32 {
+        self.line.settle();
         self.status.load(Ordering::Acquire)
     }
 
@@ -51,11 +59,13 @@ impl MmioInterrupt {
 
     /// Back to the initial state, with `status` as status word (0 unless restored).
     pub(super) fn restore(&self, status: u32, needs_reset: bool) {
+        self.line.settle();
         self.status.store(status & (USED_BUFFER | CONFIG_CHANGE), Ordering::Release);
         self.needs_reset.store(needs_reset, Ordering::Release);
     }
 
     fn raise(&self, bit: u32) {
+        self.line.settle();
         self.status.fetch_or(bit, Ordering::AcqRel);
         if let Err(e) = self.line.trigger() {
             // Once is enough: a line that fails keeps failing, and the guest could repeat this at will.

@@ -18,5 +18,10 @@ pub const MMIO_LEN: u64 = 0x1000;
 /// Offset of QueueNotify: where a notification (ioeventfd) is written, four bytes, value = queue number.
 pub const QUEUE_NOTIFY: u64 = 0x50;
 
+/// Offset of InterruptACK: four bytes, whose bits are cleared in [`MmioTransport::interrupt_status`].
+pub const INTERRUPT_ACK: u64 = 0x64;
+
+#[cfg(test)]
+mod posted_tests;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use proptest::prelude::*;
@@ -11,8 +11,8 @@ use purlin_vmm_core::irq::IrqLine;
 use super::*;
 use crate::testing::{DriverRing, guest_ram};
 use crate::virtio::{
-    ActivateContext, ActivateError, Busy, DeviceType, ResetProgress, RestoreError, SaveError, Signal,
-    VirtioDevice,
+    ActivateContext, ActivateError, Busy, DeviceType, Interrupt, ResetProgress, RestoreError, SaveError,
+    Signal, VirtioDevice,
 };
 
 #[derive(Default)]
@@ -98,13 +98,17 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
+        let line = Arc::<Line>::default();
+        Setup { line: line.clone(), ..Setup::on(line) }
+    }
+
+    fn on(irq: Arc<dyn IrqLine>) -> Self {
         let ram = guest_ram(1 << 20);
         let log = Arc::<Mutex<Log>>::default();
-        let line = Arc::<Line>::default();
         let device = Probe { log: log.clone(), context: None };
         let ring = DriverRing::new(&ram, 0x1000, 0x8000, 16);
-        let config = TransportConfig { memory: ram, irq: line.clone(), shm: None };
-        Setup { dev: MmioTransport::new(device, config).unwrap(), log, line, ring }
+        let config = TransportConfig { memory: ram, irq, shm: None };
+        Setup { dev: MmioTransport::new(device, config).unwrap(), log, line: Arc::default(), ring }
     }
 
     fn get(&mut self, offset: u64) -> u32 {
@@ -358,4 +362,83 @@ proptest! {
             prop_assert_eq!(active, status & 4 != 0 && status & 0x40 == 0);
         }
     }
+}
+
+/// A hypervisor that keeps acknowledgements, as [`IrqLine::settle`] allows.
+#[derive(Default)]
+struct PostingLine {
+    word: OnceLock<Arc<AtomicU32>>,
+    posted: Mutex<Vec<u32>>,
+}
+
+impl PostingLine {
+    fn post(&self, bits: u32) {
+        self.posted.lock().unwrap().push(bits);
+    }
+}
+
+impl IrqLine for PostingLine {
+    fn trigger(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn settle(&self) {
+        for bits in self.posted.lock().unwrap().drain(..) {
+            self.word.get().unwrap().fetch_and(!bits, Ordering::AcqRel);
+        }
+    }
+}
+
+fn posting() -> (Setup, Arc<PostingLine>, Arc<dyn Interrupt>) {
+    let line = Arc::<PostingLine>::default();
+    let mut s = Setup::on(line.clone());
+    line.word.set(s.dev.interrupt_status().clone()).unwrap();
+    s.activate();
+    let interrupt = s.dev.device().context.as_ref().unwrap().interrupt.clone();
+    (s, line, interrupt)
+}
+
+#[test]
+fn a_posted_acknowledgement_precedes_what_comes_after_it() {
+    let (mut s, line, interrupt) = posting();
+    interrupt.trigger(Signal::Queue(0));
+    line.post(1);
+    assert_eq!(s.get(0x60), 0, "a read");
+    interrupt.trigger(Signal::Queue(0));
+    line.post(1);
+    interrupt.trigger(Signal::Queue(0));
+    assert_eq!(s.get(0x60), 1, "a bit set");
+    line.post(1);
+    interrupt.needs_reset();
+    assert_eq!(s.get(0x60), 2, "a device that is broken");
+}
+
+#[test]
+fn a_posted_acknowledgement_does_not_outlive_a_reset() {
+    let (mut s, line, _) = posting();
+    line.post(3);
+    s.set(0x70, 0);
+    assert!(line.posted.lock().unwrap().is_empty());
+    s.activate();
+    let interrupt = s.dev.device().context.as_ref().unwrap().interrupt.clone();
+    interrupt.trigger(Signal::Queue(0));
+    assert_eq!(s.get(0x60), 1);
+}
+
+#[test]
+fn a_posted_acknowledgement_is_part_of_what_is_saved() {
+    let (s, line, interrupt) = posting();
+    interrupt.trigger(Signal::Queue(0));
+    interrupt.trigger(Signal::Config);
+    line.post(1);
+    let saved = s.dev.save(0).unwrap();
+    let mut restored = Setup::new();
+    restored.dev.restore(&saved).unwrap();
+    assert_eq!(restored.get(0x60), 2);
+    let other = Arc::<PostingLine>::default();
+    let mut restored = Setup::on(other.clone());
+    other.word.set(restored.dev.interrupt_status().clone()).unwrap();
+    other.post(2);
+    restored.dev.restore(&saved).unwrap();
+    assert_eq!(restored.get(0x60), 2, "one from before is not one of the restored guest");
 }

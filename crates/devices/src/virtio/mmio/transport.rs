@@ -1,6 +1,7 @@
 //! The shell around the register file: executes its actions on the device.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
 use purlin_snapshot::{Section, SectionId, Writer};
@@ -120,6 +121,12 @@ impl<D: VirtioDevice> MmioTransport<D> {
     /// The descriptor notifications of each queue arrive on, in queue order.
     pub fn queue_events(&self) -> &[Arc<EventFd>] {
         &self.events
+    }
+
+    /// The interrupt's status. A hypervisor may take writes to [`INTERRUPT_ACK`](super::INTERRUPT_ACK) itself and clear the
+    /// written bits here, also later, provided that [`IrqLine::settle`] of the transport's line makes it do so.
+    pub fn interrupt_status(&self) -> &Arc<AtomicU32> {
+        self.interrupt.word()
     }
 
     /// The device.
