@@ -396,15 +396,18 @@ impl Session {
             };
             if let GrantKind::Stream { bytes, packets } = grant.what {
                 let mut left = if outcome == ReadOutcome::End { 0 } else { input.below(65_000).min(bytes) };
-                for _ in 0..packets {
-                    let len = left.min(3732);
-                    if len == 0 {
-                        break;
+                if left > 0 {
+                    let Some(mut burst) = self.muxer.stream_burst(grant.socket) else {
+                        fail("no headers for a stream that was granted");
+                    };
+                    for _ in 0..packets {
+                        let len = left.min(3732);
+                        if len == 0 {
+                            break;
+                        }
+                        burst.packet(len);
+                        left -= len;
                     }
-                    if self.muxer.stream_header(grant.socket, len).is_none() {
-                        fail("no header for a stream that was granted");
-                    }
-                    left -= len;
                 }
             }
             self.muxer.handle_read(self.now, grant.socket, outcome);

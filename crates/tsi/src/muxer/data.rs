@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Body, Key, Message, Muxer, Owner};
+use super::{Body, Burst, Key, Message, Muxer, Owner};
+use crate::credit::Credit;
 use crate::io::{Action, Grant, GrantKind, ReadOutcome, SocketId};
 use crate::slots::Id;
 use crate::wire::{Family, Header, SockAddr, TSI_PORT, op, shut};
@@ -69,13 +70,24 @@ impl Muxer {
     /// Header of a packet with `len` bytes read from a stream; in the order the bytes were read. `None` if
     /// the stream is gone.
     pub fn stream_header(&mut self, socket: SocketId, len: u32) -> Option<Header> {
+        let (credit, header) = self.read_header(socket)?;
+        credit.send(len);
+        Some(Header { len, ..header })
+    }
+
+    /// Headers of the packets of one read, at least one; as [`Muxer::stream_header`] for each of them.
+    pub fn stream_burst(&mut self, socket: SocketId) -> Option<Burst<'_>> {
+        self.read_header(socket).map(|(credit, header)| Burst::new(credit, header))
+    }
+
+    /// The header of a packet of a stream, but for its length.
+    fn read_header(&mut self, socket: SocketId) -> Option<(&mut Credit, Header)> {
         let Owner::Record(id) = self.sockets.get(socket.0)?.owner else { return None };
         let key = self.records.get(id)?.key;
-        let mut header = Header { len, ..self.header_to_guest(key, op::RW) };
+        let mut header = self.header_to_guest(key, op::RW);
         let stream = self.stream_mut(id)?;
-        stream.credit.send(len);
         (header.buf_alloc, header.fwd_cnt) = stream.credit.announce();
-        Some(header)
+        Some((&mut stream.credit, header))
     }
 
     /// Header of a packet with one datagram of `len` bytes from `from`; `None` if it is not for the guest.

@@ -8,6 +8,7 @@
 //! buffers, put [`Muxer::poll_packet`] into them first, and only when that gives nothing use
 //! [`Muxer::poll_grant`]: that order is what the guest's protocol needs.
 
+mod burst;
 mod connect;
 mod control;
 mod data;
@@ -24,6 +25,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::time::Instant;
 
+pub use burst::Burst;
 pub use state::{DgramState, ListenerState, MuxerState, StateError, StreamState};
 
 use crate::config::{ConfigError, MuxerConfig};

@@ -101,12 +101,13 @@ impl VsockWorker {
         };
         let mut left = n as u32;
         let mut used = 0;
-        while left > 0 {
-            let len = left.min(self.rx.payload_room());
-            let Some(header) = host.muxer.stream_header(socket, len) else { break };
-            self.rx.complete(turn, &header.emit(), len)?;
-            left -= len;
-            used += 1;
+        if let Some(mut burst) = host.muxer.stream_burst(socket) {
+            while left > 0 {
+                let len = left.min(self.rx.payload_room());
+                self.rx.complete(turn, burst.packet(len), len)?;
+                left -= len;
+                used += 1;
+            }
         }
         let all = n == offered;
         let Some(sock) = host.sockets.get(socket) else { return Ok(ReadOutcome::Drained) };

@@ -156,3 +156,28 @@ fn an_event_costs_the_same_among_ten_thousand() {
         assert!(b.muxer.poll_grant(3732).is_none() && b.actions().is_empty());
     }
 }
+
+/// A burst is its packets, one by one: the same headers, and the same that is left for the next read.
+#[test]
+fn a_burst_counts_as_its_packets_do() {
+    let run = |in_one: bool| {
+        let mut b = Bench::new();
+        let socket = open_with(&mut b, GP, 64 << 10);
+        b.packets();
+        b.event(socket, SocketEvent::Readable);
+        let grant = b.muxer.poll_grant(3732).unwrap();
+        let lens = [3732, 3732, 3732, 17];
+        let headers: Vec<_> = if in_one {
+            let mut burst = b.muxer.stream_burst(grant.socket).unwrap();
+            lens.iter().map(|&len| *burst.packet(len)).collect()
+        } else {
+            lens.iter().map(|&len| b.muxer.stream_header(grant.socket, len).unwrap().emit()).collect()
+        };
+        b.muxer.handle_read(b.now, grant.socket, ReadOutcome::More);
+        (headers, b.muxer.save())
+    };
+    let (burst, one_by_one) = (run(true), run(false));
+    assert_eq!(burst, one_by_one);
+    let lens: Vec<_> = burst.0.iter().map(|bytes| Header::parse(bytes).len).collect();
+    assert_eq!(lens, [3732, 3732, 3732, 17]);
+}
