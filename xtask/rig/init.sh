@@ -6,6 +6,14 @@
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 
+# KVM keeps the TSC frequency of the moment it is loaded. The first measurement of a busy host may be wrong, and the second comes
+# about a second later; a vCPU that is made with the first cannot have a deadline timer.
+for tenth in $(seq 300); do
+  [ "$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" = tsc ] && break
+  [ "$tenth" = 300 ] && echo "rig: the TSC's frequency is not known after 30 s"
+  sleep 0.1
+done
+
 for module in /eager/*; do
   insmod "$module" || echo "rig: cannot load $module"
 done

@@ -26,8 +26,9 @@ const STARTED: &str = ".started";
 const CONSOLE: &str = ".console";
 
 /// The functions left out at boot check certificates, random numbers and BPF types: half of the instructions of a boot,
-/// for nothing that the rig uses. Without the timer check: on a busy host the emulated timer may miss its moment.
-const KERNEL_ARGUMENTS: &str = "console=ttyS0 reboot=t panic=-1 quiet loglevel=4 no_timer_check cryptomgr.notests \
+/// for nothing that the rig uses. Without the timer check: on a busy host the emulated timer may miss its moment. For the same reason
+/// the TSC is not judged by another clock.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 reboot=t panic=-1 quiet loglevel=4 no_timer_check tsc=reliable cryptomgr.notests \
     initcall_blacklist=load_system_certificate_list,jent_mod_init,bpf_dummy_struct_ops_init,bpf_tcp_ca_kfunc_init";
 
 /// Emulation of several CPUs has races, and a boot may die or hang of one. It is tried so often, as long as the job has

@@ -168,9 +168,10 @@ pub(super) fn make_vcpus(vm: &KvmVm, config: &VmConfig, entry: Entry) -> Result<
     };
     (0..config.vcpus)
         .map(|index| {
-            let shape = CpuidConfig { vcpu: index, ..shape };
             // At most 254.
             let vcpu = vm.create_vcpu(index as u8)?;
+            let tsc_deadline = shape.tsc_deadline && vcpu.knows_tsc_frequency();
+            let shape = CpuidConfig { vcpu: index, tsc_deadline, ..shape };
             let mut local_apic = vcpu.lapic()?;
             lapic::set_lint(&mut local_apic);
             let mut cpuid = cpuid::for_vcpu(&supported, &shape)?;

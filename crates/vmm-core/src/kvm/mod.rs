@@ -21,6 +21,7 @@ mod probe;
 mod stats;
 mod sys;
 mod thread;
+mod tsc;
 mod vcpu;
 mod vm;
 

@@ -70,18 +70,25 @@ pub struct BootState {
 pub struct KvmVcpu {
     index: u8,
     fd: VcpuFd,
+    knows_tsc_frequency: bool,
     // Keeps the VM and its memory as long as the vCPU.
     _vm: Arc<MappedVm>,
 }
 
 impl KvmVcpu {
-    pub(super) fn new(index: u8, fd: VcpuFd, vm: Arc<MappedVm>) -> Self {
-        KvmVcpu { index, fd, _vm: vm }
+    pub(super) fn new(index: u8, fd: VcpuFd, vm: Arc<MappedVm>, knows_tsc_frequency: bool) -> Self {
+        KvmVcpu { index, fd, knows_tsc_frequency, _vm: vm }
     }
 
     /// The number given at creation.
     pub fn index(&self) -> u8 {
         self.index
+    }
+
+    /// False if KVM has no TSC frequency for this vCPU: its TSC deadline timer would never fire, so the guest must not be shown
+    /// one. Its other timers work.
+    pub fn knows_tsc_frequency(&self) -> bool {
+        self.knows_tsc_frequency
     }
 
     /// Segment and control registers, as a base for [`BootState::sregs`].

@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::pit::Pit;
 use super::sys::MappedVm;
-use super::{IrqChipLine, KvmError, KvmVcpu};
+use super::{IrqChipLine, KvmError, KvmVcpu, tsc};
 use crate::irq::IrqLine;
 use crate::memory::layout::{KVM_IDENTITY_MAP, KVM_TSS};
 use crate::memory::{SharedRam, Window};
@@ -107,7 +107,8 @@ impl KvmVm {
         Ok(cpuid.iter().find(|entry| entry.function == 0x8000_0008).map_or(36, |entry| entry.eax as u8))
     }
 
-    /// True if the in-kernel local APIC has a TSC deadline timer; `supported_cpuid` does not list the bit.
+    /// True if the in-kernel local APIC has a TSC deadline timer; `supported_cpuid` does not list the bit. Ask
+    /// [`KvmVcpu::knows_tsc_frequency`] too before showing it to a guest.
     pub fn has_tsc_deadline_timer(&self) -> bool {
         self.vm.kvm().check_extension(Cap::TscDeadlineTimer)
     }
@@ -126,7 +127,8 @@ impl KvmVm {
         let fd = self.vm.fd().create_vcpu(index.into()).map_err(KvmError::ioctl("KVM_CREATE_VCPU"))?;
         let posted = self.vm.posted().map(&fd);
         posted.map_err(|source| KvmError::Host { what: "page of posted writes", source })?;
-        Ok(KvmVcpu::new(index, fd, self.vm.clone()))
+        let knows_tsc_frequency = tsc::settle_frequency(index, &fd);
+        Ok(KvmVcpu::new(index, fd, self.vm.clone(), knows_tsc_frequency))
     }
 
     /// An edge-triggered line to pin `gsi` of the interrupt controller. It keeps the virtual machine. Ask once for each pin and
