@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::proc::{say, tail};
 use crate::setup::Machine;
 
-use super::Options;
+use super::{Options, mend};
 
 /// The script that the machine runs, under the output directory.
 const JOB: &str = ".job";
@@ -24,6 +24,8 @@ const STATUS: &str = ".status";
 const STARTED: &str = ".started";
 /// What the machine's kernel says.
 const CONSOLE: &str = ".console";
+/// QEMU writes its process number there before the machine starts.
+const PID: &str = ".pid";
 
 /// The functions left out at boot check certificates, random numbers and BPF types: half of the instructions of a boot,
 /// for nothing that the rig uses. Without the timer check: on a busy host the emulated timer may miss its moment. For the same reason
@@ -36,6 +38,9 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 reboot=t panic=-1 quiet loglevel=4
 const ATTEMPTS: u32 = 3;
 /// After so long a boot hangs.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
+
+/// How often it is looked whether QEMU has begun.
+const PID_STEP: Duration = Duration::from_millis(50);
 
 /// As `timeout` reports that time is up.
 const TIMED_OUT: u8 = 124;
@@ -64,7 +69,7 @@ pub fn run(machine: &Machine, options: &Options, job: &str, stdout: &mut dyn Wri
     }
     let status = fs::read_to_string(out.join(STATUS)).ok().and_then(|text| text.trim().parse().ok());
     let code = status.unwrap_or_else(|| explain(ended, options, out));
-    for name in [JOB, STARTED, STATUS, CONSOLE] {
+    for name in [JOB, STARTED, STATUS, CONSOLE, PID] {
         remove_file(&out.join(name))?;
     }
     Ok(code)
@@ -89,7 +94,7 @@ fn explain(ended: ExitStatus, options: &Options, out: &Path) -> u8 {
 
 /// Boots the machine once and waits for its end.
 fn emulate(machine: &Machine, options: &Options, out: &Path, stdout: &mut dyn Write) -> Result<ExitStatus> {
-    for name in [STARTED, STATUS] {
+    for name in [STARTED, STATUS, PID] {
         remove_file(&out.join(name))?;
     }
     // `timeout` rather than a clock here, so that the limit holds even if this process is killed.
@@ -110,11 +115,31 @@ fn emulate(machine: &Machine, options: &Options, out: &Path, stdout: &mut dyn Wr
         // Dropping the sender tells the watch that QEMU has ended.
         let (ended, watch) = mpsc::channel::<()>();
         let pid = Pid::from_child(&qemu);
-        scope.spawn(move || end_if_boot_hangs(&watch, pid, &out.join(STARTED)));
+        scope.spawn(move || {
+            mend_qemu(&watch, &out.join(PID));
+            end_if_boot_hangs(&watch, pid, &out.join(STARTED));
+        });
         copy_live(from_stdout, stdout);
         drop(ended);
     });
     Ok(qemu.wait()?)
+}
+
+/// Waits for QEMU to be there, and mends it.
+fn mend_qemu(ended: &mpsc::Receiver<()>, pid_file: &Path) {
+    let deadline = Instant::now() + BOOT_LIMIT;
+    while ended.recv_timeout(PID_STEP) == Err(RecvTimeoutError::Timeout) && Instant::now() < deadline {
+        let text = fs::read_to_string(pid_file).unwrap_or_default();
+        // Empty at first.
+        if let Ok(pid) = text.trim().parse() {
+            if let Err(e) = mend::mend(pid) {
+                say(format_args!(
+                    "a defect of this QEMU stays, guests may hang now and then (rig/mend.rs): {e:#}"
+                ));
+            }
+            return;
+        }
+    }
 }
 
 fn end_if_boot_hangs(ended: &mpsc::Receiver<()>, timeout: Pid, started: &Path) {
@@ -153,6 +178,7 @@ fn arguments(machine: &Machine, options: &Options, out: &Path) -> Vec<OsString> 
         out_option("local,id=out,path=", out, ",security_model=none,multidevs=remap"),
     ]);
     all.extend(["-serial".into(), out_option("file:", &out.join(CONSOLE), "")]);
+    all.extend(["-pidfile".into(), out.join(PID).into()]);
     all.extend([
         "-kernel".into(),
         machine.kernel.clone().into(),

@@ -1,6 +1,7 @@
 //! `cargo xtask rig`: runs a command inside the emulated machine.
 
 mod machine;
+mod mend;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
