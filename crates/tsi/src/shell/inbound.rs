@@ -112,8 +112,11 @@ impl VsockWorker {
         let all = n == offered;
         let Some(sock) = host.sockets.get(socket) else { return Ok(ReadOutcome::Drained) };
         sock.learn(used, all);
-        let drained = !all && sock.short_read_is_all();
-        Ok(if drained { ReadOutcome::Drained } else { ReadOutcome::More })
+        Ok(match all {
+            false if sock.short_read_is_the_end() => ReadOutcome::End,
+            false if sock.short_read_is_all() => ReadOutcome::Drained,
+            _ => ReadOutcome::More,
+        })
     }
 
     fn read_datagram(

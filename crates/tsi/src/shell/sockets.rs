@@ -52,6 +52,8 @@ pub(super) struct Sock {
     pub parked_write: bool,
     /// An event said that this is about the end, or out of the ordinary: read until there is nothing.
     pub to_the_end: bool,
+    /// The event said no more than that: the peer's FIN is behind the bytes that are there.
+    pub ends_with_fin: bool,
     waits_writable: bool,
     pub out: OutBuf,
     /// Receive buffers to offer for the next read.
@@ -86,6 +88,11 @@ impl Sock {
     /// socket also stops at a message that came with descriptors.
     pub fn short_read_is_all(&self) -> bool {
         !self.unix && !self.to_the_end
+    }
+
+    /// True if after such a read there is nothing but the end.
+    pub fn short_read_is_the_end(&self) -> bool {
+        !self.unix && self.ends_with_fin
     }
 }
 
@@ -146,6 +153,7 @@ impl Sockets {
             parked_read: false,
             parked_write: false,
             to_the_end: false,
+            ends_with_fin: false,
             waits_writable,
             out: OutBuf::default(),
             appetite: LEAST_APPETITE,

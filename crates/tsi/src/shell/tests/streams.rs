@@ -101,6 +101,25 @@ fn bytes_come_before_the_end_that_came_with_them() {
     });
 }
 
+/// A read stops short at an urgent byte (tcp(7), out of line), so that is not the end yet.
+#[test]
+fn bytes_behind_an_urgent_one_come_before_the_end_too() {
+    let mut guest = Guest::new(config());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for turn in 0..20u8 {
+        let mut peer = guest.open(&listener);
+        peer.write_all(&[turn; 100]).unwrap();
+        rustix::net::send(&peer, b"!", rustix::net::SendFlags::OOB).unwrap();
+        peer.write_all(&[turn; 50]).unwrap();
+        drop(peer);
+        let (got, flags) = read_to_end(&mut guest, 620, 150);
+        assert_eq!((got, flags), (vec![turn; 150], shut::SEND));
+        guest.shutdown(620, shut::BOTH);
+        guest.ask(control::RELEASE, &[GP, 620].map(u32::to_le_bytes).concat());
+        guest.settle();
+    }
+}
+
 #[test]
 fn four_megabytes_come_across_stalls_although_the_peer_is_long_gone() {
     let mut guest = Guest::new(config());
