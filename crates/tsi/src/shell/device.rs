@@ -88,7 +88,7 @@ pub struct Vsock {
     counters: Arc<IoCounters>,
     egress: EgressHandle,
     /// The host side, while no driver is there.
-    host: Option<Host>,
+    host: Option<Box<Host>>,
     breakage: Breakage,
     // The slot goes before the loop it sends to.
     pub(super) slot: WorkerSlot<VsockWorker>,
@@ -111,7 +111,7 @@ impl Vsock {
         let ports = muxer.unix_ports.clone();
         let shared = Arc::new(Shared::new(egress.clone())?);
         let gate = Gate::new(egress, Arc::clone(&shared));
-        let mut host = Host::new(Muxer::new(muxer)?, Sockets::new()?, gate);
+        let mut host = Box::new(Host::new(Muxer::new(muxer)?, Sockets::new()?, gate));
         host.sockets.watch(shared.wake_fd(), POLICY_TOKEN)?;
         host.act(Instant::now());
         // Listeners are opened in the order of the ports.

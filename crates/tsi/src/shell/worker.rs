@@ -64,8 +64,8 @@ pub(super) struct VsockWorker {
     pub rx: RxRing,
     pub tx: TxRing,
     pub events: EventRing,
-    /// Taken out when the device is reset.
-    pub host: Option<Host>,
+    /// Taken out when the device is reset, and for each turn: in a box, because it is large.
+    pub host: Option<Box<Host>>,
     pub breakage: Breakage,
     /// How often it woke up.
     pub turns: u64,
@@ -89,7 +89,7 @@ impl VsockWorker {
         memory: SharedRam,
         interrupt: Arc<dyn Interrupt>,
         rings: (RxRing, TxRing, EventRing),
-        host: Host,
+        host: Box<Host>,
         breakage: Breakage,
     ) -> std::io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
@@ -121,7 +121,7 @@ impl VsockWorker {
     }
 
     /// Gives the host side back, without this worker's descriptors.
-    pub fn take_host(&mut self) -> Option<Host> {
+    pub fn take_host(&mut self) -> Option<Box<Host>> {
         let host = self.host.take()?;
         for queue in [&self.rx.queue, &self.tx.queue, &self.events.queue] {
             host.sockets.unwatch(queue.event.as_raw_fd());
