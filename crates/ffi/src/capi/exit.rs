@@ -20,13 +20,28 @@ pub(super) fn code(exit: &VmExit, report_failure: bool) -> i32 {
         return exit.code;
     }
     match exit.reason {
-        ExitReason::GuestReset
-        | ExitReason::PoweredOff
-        | ExitReason::GuestHalted
-        | ExitReason::TripleFault => 0,
         ExitReason::Failed(_) => 1,
+        _ if is_silent(exit) => 0,
         _ => exit.code,
     }
+}
+
+/// How much the end of a guest deserves to be noticed. A status that is missing where there should be one is all that its owner
+/// may ever see of a guest whose kernel panicked without a console.
+pub(super) fn level(exit: &VmExit, report_failure: bool) -> log::Level {
+    match exit.reason {
+        ExitReason::Failed(_) => log::Level::Error,
+        _ if report_failure && is_silent(exit) => log::Level::Warn,
+        _ => log::Level::Info,
+    }
+}
+
+/// True if the guest ended by itself, and said nothing.
+fn is_silent(exit: &VmExit) -> bool {
+    matches!(
+        exit.reason,
+        ExitReason::GuestReset | ExitReason::PoweredOff | ExitReason::GuestHalted | ExitReason::TripleFault
+    )
 }
 
 #[cfg(test)]
@@ -52,6 +67,9 @@ mod tests {
         for (vm, reason, stock, reported) in table {
             let exit = VmExit { code: vm, reason };
             assert_eq!((code(&exit, false), code(&exit, true)), (stock, reported), "{exit:?}");
+            let without_status = (stock, reported) == (0, 125);
+            assert_eq!(level(&exit, true) == log::Level::Warn, without_status, "{exit:?}");
+            assert!(level(&exit, false) != log::Level::Warn, "{exit:?}");
         }
     }
 }

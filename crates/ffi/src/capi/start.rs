@@ -13,7 +13,7 @@ use super::stdio::Stdio;
 use super::{control, exit, resident, running, serial, shutdown, signals, table};
 use crate::config::{ConfigError, Console, VmConfig};
 use crate::machine::BuildError;
-use crate::vm::{ExitReason, Vm, VmError, VmExit};
+use crate::vm::{Vm, VmError, VmExit};
 
 /// Starts the machine and ends the process with the guest's exit code. Returns only if the machine cannot
 /// be started; the context is gone then, too.
@@ -75,9 +75,7 @@ fn run(ctx_id: u32) -> Result<i32, Failure> {
         shutdown::relay(&vm, event);
     }
     let exit = wait(&vm)?;
-    let level =
-        if matches!(exit.reason, ExitReason::Failed(_)) { log::Level::Error } else { log::Level::Info };
-    log::log!(level, "exit code {}: {}", exit.code, exit.reason);
+    log::log!(exit::level(&exit, report_failure), "exit code {}: {}", exit.code, exit.reason);
     Ok(exit::code(&exit, report_failure))
 }
 
