@@ -1,13 +1,16 @@
 //! The frequency that KVM takes a vCPU's TSC to have.
 //!
-//! A new vCPU gets the frequency that the host had measured when its KVM module was loaded. If the host measured again since, and
-//! found more than 250 ppm above that, and the processor cannot scale its TSC, then KVM refuses its own value, creates the
-//! vCPU nevertheless, and keeps no frequency for it. Such a vCPU's TSC deadline timer takes every deadline and never
-//! fires: a guest that relies on it runs only as long as other interrupts come.
+//! A vCPU without one has a TSC deadline timer that takes every deadline and never fires: a guest that relies on it runs only as
+//! long as other interrupts come.
+//!
+//! Not found out here: a frequency that KVM refused when the vCPU was made, because the host measured its TSC again after KVM's
+//! module was loaded, found more than 250 ppm above the first value, and cannot scale the TSC. KVM says "user requested TSC rate
+//! below hardware speed" then, and goes on to report the refused value; deadlines never come either. The remedy is to load the
+//! module again.
 
 use kvm_ioctls::VcpuFd;
 
-/// Asks KVM for the host's present frequency, which it never refuses.
+/// Asks KVM for the host's present frequency.
 const OF_THE_HOST: u32 = 0;
 
 /// The two calls this is about.
