@@ -1,12 +1,10 @@
 //! The frequency that KVM takes a vCPU's TSC to have.
 //!
-//! A vCPU without one has a TSC deadline timer that takes every deadline and never fires: a guest that relies on it runs only as
-//! long as other interrupts come.
-//!
-//! Not found out here: a frequency that KVM refused when the vCPU was made, because the host measured its TSC again after KVM's
-//! module was loaded, found more than 250 ppm above the first value, and cannot scale the TSC. KVM says "user requested TSC rate
-//! below hardware speed" then, and goes on to report the refused value; deadlines never come either. The remedy is to load the
-//! module again.
+//! A new vCPU has the one that KVM's module found when it was loaded. It may be 0, and it may be one that KVM then refuses: if the host
+//! measured its TSC again later, found more than 250 ppm above the first value, and cannot scale the TSC, KVM says "user requested TSC
+//! rate below hardware speed". Such a vCPU has a TSC deadline timer that takes every deadline and never fires, so that its guest runs
+//! only as long as other interrupts come; and KVM goes on to report the refused frequency. So every vCPU is given the host's present
+//! one, before its TSC is set.
 
 use kvm_ioctls::VcpuFd;
 
@@ -32,7 +30,7 @@ impl TscFrequency for VcpuFd {
     }
 }
 
-/// Gives a new vCPU a frequency if it has none. False if it has none after that.
+/// Gives a new vCPU the host's frequency. False if KVM knows none after that.
 pub(super) fn settle_frequency(index: u8, vcpu: &VcpuFd) -> bool {
     let settled = settle(vcpu);
     if !settled {
@@ -44,9 +42,7 @@ pub(super) fn settle_frequency(index: u8, vcpu: &VcpuFd) -> bool {
 }
 
 fn settle(vcpu: &impl TscFrequency) -> bool {
-    if vcpu.get() == Some(0) {
-        vcpu.set(OF_THE_HOST);
-    }
+    vcpu.set(OF_THE_HOST);
     vcpu.get() != Some(0)
 }
 
@@ -59,7 +55,7 @@ mod tests {
     /// What a vCPU has, and what it has after it was set.
     struct Vcpu {
         khz: Cell<Option<u32>>,
-        after: u32,
+        after: Option<u32>,
     }
 
     impl TscFrequency for Vcpu {
@@ -68,21 +64,23 @@ mod tests {
         }
 
         fn set(&self, khz: u32) {
-            assert_eq!((self.khz.get(), khz), (Some(0), OF_THE_HOST), "a frequency that is there stays");
-            self.khz.set(Some(self.after));
+            assert_eq!(khz, OF_THE_HOST);
+            self.khz.set(self.after);
         }
     }
 
     #[test]
-    fn only_a_vcpu_without_a_frequency_gets_one() {
+    fn every_vcpu_gets_the_frequency_of_the_host() {
         for (khz, after, settled) in [
-            (Some(2_600_000), 0, true),
-            (Some(0), 2_600_000, true),
-            (Some(0), 0, false),
+            (Some(2_594_000), Some(2_596_118), true),
+            (Some(0), Some(2_596_118), true),
+            (Some(0), Some(0), false),
             // A KVM that cannot be asked is trusted.
-            (None, 0, true),
+            (None, None, true),
         ] {
-            assert_eq!(settle(&Vcpu { khz: Cell::new(khz), after }), settled, "{khz:?}, {after}");
+            let vcpu = Vcpu { khz: Cell::new(khz), after };
+            assert_eq!(settle(&vcpu), settled, "{khz:?}, {after:?}");
+            assert_eq!(vcpu.khz.get(), after);
         }
     }
 }
