@@ -164,10 +164,7 @@ impl Host {
     fn stream_event(&mut self, now: Instant, socket: SocketId, flags: EventSet) {
         let Some(sock) = self.sockets.get(socket) else { return };
         let ends = EventSet::READ_HANG_UP | EventSet::HANG_UP | EventSet::ERROR;
-        let told = flags & (ends | EventSet::PRIORITY);
-        // Urgent bytes make reads stop short, an error takes what is behind it.
-        sock.ends_with_fin = told == EventSet::READ_HANG_UP && (sock.ends_with_fin || !sock.to_the_end);
-        sock.to_the_end |= !told.is_empty();
+        sock.told |= flags & (ends | EventSet::PRIORITY);
         if flags.contains(EventSet::OUT) && !sock.out.is_empty() {
             self.flush(now, socket);
         }

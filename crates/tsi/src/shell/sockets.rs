@@ -50,10 +50,8 @@ pub(super) struct Sock {
     pub parked_read: bool,
     /// The same, to be written.
     pub parked_write: bool,
-    /// An event said that this is about the end, or out of the ordinary: read until there is nothing.
-    pub to_the_end: bool,
-    /// The event said no more than that: the peer's FIN is behind the bytes that are there.
-    pub ends_with_fin: bool,
+    /// What events said of the end, or of anything out of the ordinary. After that it is read until there is nothing.
+    pub told: EventSet,
     waits_writable: bool,
     pub out: OutBuf,
     /// Receive buffers to offer for the next read.
@@ -87,12 +85,13 @@ impl Sock {
     /// True if a read that filled less than it was offered means that there is no more for now. A unix
     /// socket also stops at a message that came with descriptors.
     pub fn short_read_is_all(&self) -> bool {
-        !self.unix && !self.to_the_end
+        !self.unix && self.told.is_empty()
     }
 
-    /// True if after such a read there is nothing but the end.
+    /// True if after such a read there is nothing but the peer's FIN. Urgent bytes make reads stop short too, and an error takes
+    /// what is behind it.
     pub fn short_read_is_the_end(&self) -> bool {
-        !self.unix && self.ends_with_fin
+        !self.unix && self.told == EventSet::READ_HANG_UP
     }
 }
 
@@ -152,8 +151,7 @@ impl Sockets {
             tapped: false,
             parked_read: false,
             parked_write: false,
-            to_the_end: false,
-            ends_with_fin: false,
+            told: EventSet::empty(),
             waits_writable,
             out: OutBuf::default(),
             appetite: LEAST_APPETITE,
