@@ -158,7 +158,7 @@ fn the_address_that_was_judged_is_the_one_that_is_connected_to() {
 
 #[test]
 fn the_name_that_was_checked_is_the_one_that_is_sent() {
-    let (mut guest, listener) = https([127, 0, 0, 5].into());
+    let (mut guest, listener) = https();
     let (good, evil) = (client_hello("www.purlin.test"), client_hello("www.purlin.evil"));
     assert_eq!(good.len(), evil.len());
     let header = Header {

@@ -1,7 +1,9 @@
 //! The device under an egress policy.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use purlin_egress::testing::{Data, client_hello, client_hello_with, dns_answer};
@@ -279,9 +281,16 @@ fn answer(address: IpAddr) -> Vec<u8> {
     dns_answer("www.purlin.test", &[("www.purlin.test", 60, Data::Address(address))])
 }
 
-/// A guest that has looked `www.purlin.test` up, and what listens on port 443 there: on an address of loopback that
-/// each test has to itself.
-pub fn https(address: IpAddr) -> (Guest, TcpListener) {
+/// An address of loopback that is this test's, also if the tests run several times at once.
+fn own_address() -> IpAddr {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let host = process::id() << 4 | COUNT.fetch_add(1, Ordering::Relaxed) & 0xf;
+    Ipv4Addr::from(0x7f00_0000 | host & 0x00ff_ffff).into()
+}
+
+/// A guest that has looked `www.purlin.test` up, and what listens on port 443 there.
+pub fn https() -> (Guest, TcpListener) {
+    let address = own_address();
     let (resolver, at) = udp();
     let listener = TcpListener::bind((address, 443)).expect("needs port 443: run as root");
     let mut guest = Guest::under(&by_name(at));
@@ -295,7 +304,7 @@ pub fn https(address: IpAddr) -> (Guest, TcpListener) {
 
 #[test]
 fn on_port_443_the_client_hello_must_name_the_host() {
-    let (mut guest, listener) = https([127, 0, 0, 3].into());
+    let (mut guest, listener) = https();
     let mut peer = guest.open(&listener);
     let hello = client_hello("www.purlin.test");
     let (a, b) = hello.split_at(40);
@@ -319,7 +328,7 @@ fn on_port_443_the_client_hello_must_name_the_host() {
 #[test]
 fn another_name_is_cut_off_without_a_byte() {
     for hello in [client_hello("evil.example"), client_hello_with(&[]), b"SSH-2.0-x\r\n".to_vec()] {
-        let (mut guest, listener) = https([127, 0, 0, 4].into());
+        let (mut guest, listener) = https();
         let mut peer = guest.open(&listener);
         guest.stream(620, op::RW, 0, &hello);
         guest.expect(op::RST);
