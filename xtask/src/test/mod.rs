@@ -20,7 +20,7 @@ use totals::Totals;
 
 /// Shown by `cargo xtask test --help`.
 pub const HELP: &str = "\
-cargo xtask test [--native-only | --rig-only] [FILTER...] [-- NEXTEST OPTION...]
+cargo xtask test [--native-only | --rig-only] [--again] [FILTER...] [-- NEXTEST OPTION...]
 
 Runs all tests, as CI does, and prints `N passed, N failed, N skipped` at the end: the workspace's tests and the replay
 of the fuzz corpora (cargo-nextest, installed if missing), the documentation's examples, and the tests that need a
@@ -29,6 +29,9 @@ Fails if a test fails, and with CI=true also if one is skipped.
 
   --native-only   not the tests that need such a KVM; they count as skipped
   --rig-only      only those
+  --again         of those, what failed runs once more in a new rig, if it is no more than five tests; that a test passed
+                  only then is said before the last line. For a machine that nobody watches: the rig emulates a
+                  processor, on a host that others may keep busy
   FILTER          only tests whose name contains it
 
 A test that finds something absent prints a line `skipped: REASON` and counts as skipped. Tests that need a KVM that runs
@@ -44,6 +47,7 @@ const RIG_PREFIX: &str = "rig";
 struct Options {
     without_native: bool,
     without_rig: bool,
+    again: bool,
     filters: Vec<String>,
     nextest: Vec<String>,
 }
@@ -59,7 +63,7 @@ pub fn main(args: Args) -> Result<ExitCode> {
         totals += native::all(&options, &metadata, &guest)?;
     }
     if !options.without_rig {
-        totals += rig_tests::all(&cache, &options.filters, &metadata, &guest)?;
+        totals += rig_tests::all(&cache, &options.filters, options.again, &metadata, &guest)?;
     }
     let strict = std::env::var_os("CI").is_some_and(|ci| ci == "true" || ci == "1");
     if strict && totals.skipped > 0 {
@@ -80,6 +84,7 @@ fn parse(mut args: Args) -> Result<Options> {
             Arg::Option(name) => match name.as_str() {
                 "--native-only" => options.without_rig = true,
                 "--rig-only" => options.without_native = true,
+                "--again" => options.again = true,
                 _ => return Err(unexpected(&Arg::Option(name))),
             },
         }
@@ -102,8 +107,8 @@ mod tests {
 
     #[test]
     fn filters_and_nextest_options_are_told_apart() {
-        let options = parsed(&["--rig-only", "boot", "net", "--", "--no-capture", "-j1"]).unwrap();
-        assert!(options.without_native && !options.without_rig);
+        let options = parsed(&["--rig-only", "--again", "boot", "net", "--", "--no-capture", "-j1"]).unwrap();
+        assert!(options.without_native && !options.without_rig && options.again);
         assert_eq!(options.filters, ["boot", "net"]);
         assert_eq!(options.nextest, ["--no-capture", "-j1"]);
         assert_eq!(parsed(&[]).unwrap(), Options::default());

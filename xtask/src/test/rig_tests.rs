@@ -22,6 +22,9 @@ const SCRIPT: &str = include_str!("../../rig/tests.sh");
 /// How long all of them may take in the rig: several times what they take on two processors.
 const LIMIT: Duration = Duration::from_secs(1800);
 
+/// More failed tests than this are no accident, and not tried again.
+const FEW: usize = 5;
+
 /// Tests at once, also in the rig with its one CPU: some wait more than they work.
 const THREADS: u32 = 2;
 
@@ -31,8 +34,14 @@ struct Program {
     file: PathBuf,
 }
 
-/// Builds and runs them.
-pub fn all(cache: &Cache, filters: &[String], metadata: &Metadata, guest: &Guest) -> Result<Totals> {
+/// Builds and runs them; with `again`, those that failed a second time, in a rig of their own.
+pub fn all(
+    cache: &Cache,
+    filters: &[String],
+    again: bool,
+    metadata: &Metadata,
+    guest: &Guest,
+) -> Result<Totals> {
     let (programs, library) = build(metadata)?;
     if programs.is_empty() {
         say("this workspace has no tests for the rig");
@@ -40,11 +49,30 @@ pub fn all(cache: &Cache, filters: &[String], metadata: &Metadata, guest: &Guest
     }
     let clients =
         clients::prepare(cache, &library.context("cargo built no shared library")?, &metadata.target_dir)?;
-    let job = |work: &Path| job(work, guest, &clients.environment(), filters, &programs);
     let here = match host::runner(metadata)? {
         Some(runner) => host::runs_stock_kernels(&runner)?,
         None => false,
     };
+    let attempt = |filters: &[String]| {
+        run(cache, here, &|work| job(work, guest, &clients.environment(), filters, &programs))
+    };
+    let (first, succeeded) = attempt(filters)?;
+    let totals = first.totals(programs.len() as u64, succeeded);
+    let failed = if again { first.few_failed(&totals) } else { &[] };
+    if failed.is_empty() {
+        return Ok(totals);
+    }
+    say(format_args!("a second attempt for {}", failed.join(", ")));
+    let (second, succeeded) = attempt(&[&["--exact".to_owned()], failed].concat())?;
+    let after = second.totals(programs.len() as u64, succeeded).after(totals);
+    if after.failed == 0 {
+        println!("passed at the second attempt only: {}", failed.join(", "));
+    }
+    Ok(after)
+}
+
+/// Runs the job on this machine, or in the rig. Also says whether it succeeded.
+fn run(cache: &Cache, here: bool, job: &dyn Fn(&Path) -> String) -> Result<(Results, bool)> {
     let mut results = Results::default();
     let mut tee = Tee::new(io::stdout(), |line: &str| results.line(line));
     let succeeded = if here {
@@ -62,7 +90,7 @@ pub fn all(cache: &Cache, filters: &[String], metadata: &Metadata, guest: &Guest
         let script = format!("export PURLIN_RIG=1\n{}", job(Path::new("/run/purlin-test")));
         rig::run(&machine, &options, &script, &mut tee)? == 0
     };
-    Ok(results.totals(programs.len() as u64, succeeded))
+    Ok((results, succeeded))
 }
 
 /// The programs, and the shared library that was built with them.
@@ -117,6 +145,7 @@ fn job(
 #[derive(Default)]
 struct Results {
     libtest: Libtest,
+    failed: Vec<String>,
     has_result: bool,
     ended: u64,
     crashed: u64,
@@ -131,7 +160,19 @@ impl Results {
             self.ended += 1;
             self.crashed += u64::from(status != "0" && !self.has_result);
             self.has_result = false;
+        } else if let Some(name) =
+            line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
+        {
+            self.failed.push(name.to_owned());
         }
+    }
+
+    /// The tests that failed, if that is all that went wrong and they are few.
+    fn few_failed(&self, totals: &Totals) -> &[String] {
+        let named = self.failed.len() as u64;
+        // What a program that crashed has not run is in neither.
+        let all = [self.libtest.totals().failed, totals.failed] == [named; 2];
+        if all && self.failed.len() <= FEW { &self.failed } else { &[] }
     }
 
     /// The totals of `programs` test programs. A program that did not even end counts as a failure too.
@@ -173,6 +214,23 @@ mod tests {
         assert_eq!(totals(&lines, 3, false).failed, 2);
         assert_eq!(totals(&[GOOD, "xtask-ended 0"], 1, false).failed, 1);
         assert_eq!(totals(&[], 1, true).failed, 1);
+    }
+
+    #[test]
+    fn only_a_few_named_tests_are_tried_again() {
+        let after = |lines: &[&str]| {
+            let mut results = Results::default();
+            lines.iter().for_each(|line| results.line(line));
+            results.few_failed(&results.totals(1, false)).to_vec()
+        };
+        let name = "test a::b ... FAILED";
+        assert_eq!(after(&["test a::c ... ok", name, BAD, "xtask-ended 101"]), ["a::b"]);
+        // Without a name, with a crash, and too many.
+        assert!(after(&[BAD, "xtask-ended 101"]).is_empty());
+        assert!(after(&[name, "xtask-ended 139"]).is_empty());
+        assert!(after(&[name, BAD, "xtask-ended 101", "xtask-ended 1"]).is_empty());
+        let many = "test result: FAILED. 1 passed; 6 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert!(after(&[&[name; 6], [many, "xtask-ended 101"].as_slice()].concat()).is_empty());
     }
 
     #[test]
