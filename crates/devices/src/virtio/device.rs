@@ -203,6 +203,11 @@ pub trait VirtioDevice: Send {
         0
     }
 
+    /// True if nothing ever changes the configuration space, neither the device nor the driver. Constant.
+    fn config_is_constant(&self) -> bool {
+        false
+    }
+
     /// Shared memory the device wants: (id, length in bytes). The assembler allocates it.
     fn shm_request(&self) -> Option<(u8, u64)> {
         None

@@ -42,7 +42,7 @@ pub(crate) use phases::Phases;
 pub(crate) use power::PowerButton;
 use serial::SerialLines;
 pub(crate) use shares::ExitReport;
-pub(crate) use slots::{Slots, lock};
+pub(crate) use slots::{Reads, Slots, lock};
 
 use crate::config::{ConfigError, Share, VmConfig};
 use crate::vm::{InitramfsStats, VmStats};
@@ -145,7 +145,7 @@ impl Machine {
         phases.end_of("kernel loaded");
         let vm = vm.with_ram(ram)?;
         loaded.rom.iter().try_for_each(|rom| vm.add_window(rom.clone()))?;
-        let mut slots = Slots::new(vm.ram().clone(), layout.clone());
+        let mut slots = Slots::new(vm.ram().clone(), layout.clone(), Reads::by(&config.kernel));
         let balloon = balloon(&config, vm.ram().clone(), &device_loop)?;
         let balloon_handle = balloon.handle();
         slots.attach(&vm, balloon)?;

@@ -15,6 +15,7 @@ use purlin_vmm_core::memory::{MemoryLayout, SharedRam, Window};
 
 use super::BuildError;
 use super::devices::DeviceTable;
+use crate::config::Kernel;
 use crate::vm::DeviceStats;
 
 /// Linux claims this line for the CMOS clock and does not share it; a device there that is probed later fails.
@@ -104,6 +105,26 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How the guest reads registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// By exits.
+    Exits,
+    /// From memory, where a device can be shown so. An acknowledgement may be seen late there, so this is for a driver that reads
+    /// InterruptStatus once per interrupt, as Linux does (drivers/virtio/virtio_mmio.c), and not until it is empty.
+    Memory,
+}
+
+impl Reads {
+    /// For what is known of a kernel's driver.
+    pub fn by(kernel: &Kernel) -> Self {
+        match kernel {
+            Kernel::Libkrunfw | Kernel::Bundle(_) => Reads::Memory,
+            _ => Reads::Exits,
+        }
+    }
+}
+
 /// All virtio devices of a machine, in slot order.
 pub(crate) struct Slots {
     ram: SharedRam,
@@ -113,6 +134,7 @@ pub(crate) struct Slots {
     words: Vec<(usize, &'static str)>,
     irqs: IrqAllocator,
     layout: MemoryLayout,
+    reads: Reads,
     /// Known when the first is asked for.
     windows: Option<ShmWindows>,
     buses: Buses,
@@ -120,7 +142,7 @@ pub(crate) struct Slots {
 
 impl Slots {
     /// For devices on `ram`, which lies as `layout` says.
-    pub fn new(ram: SharedRam, layout: MemoryLayout) -> Self {
+    pub fn new(ram: SharedRam, layout: MemoryLayout, reads: Reads) -> Self {
         Slots {
             ram,
             devices: Vec::new(),
@@ -129,6 +151,7 @@ impl Slots {
             words: Vec::new(),
             irqs: IrqAllocator::new(FIRST_DEVICE_IRQ, LAST_DEVICE_IRQ),
             layout,
+            reads,
             windows: None,
             buses: Buses::default(),
         }
@@ -158,11 +181,17 @@ impl Slots {
         let (Some(irq), Some(base)) = (irq, mmio_slot(number)) else { return Err(too_many) };
         let shm = self.window(vm, &device)?;
         let config = TransportConfig { memory: self.ram.clone(), irq: vm.irq_line(irq), shm };
-        let transport = MmioTransport::new(device, config).map_err(BuildError::host("queue descriptor"))?;
+        let mut transport =
+            MmioTransport::new(device, config).map_err(BuildError::host("queue descriptor"))?;
         for (queue, event) in (0u32..).zip(transport.queue_events()) {
             vm.notify_on_write(event, base + QUEUE_NOTIFY, queue)?;
         }
         vm.clear_on_write(transport.interrupt_status(), base + INTERRUPT_ACK)?;
+        if self.reads == Reads::Memory
+            && let Some(window) = vm.register_window(transport.register_page(), base)
+        {
+            transport.show_registers_in(window);
+        }
         let transport = Arc::new(Mutex::new(transport));
         self.buses.mmio.insert(base, MMIO_LEN, transport.clone())?;
         self.devices.push(transport.clone());

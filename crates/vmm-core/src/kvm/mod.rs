@@ -18,6 +18,7 @@ mod machine;
 mod pit;
 mod posted;
 mod probe;
+mod registers;
 mod stats;
 mod sys;
 mod thread;

@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::io;
 use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use kvm_bindings::{KVMIO, kvm_reinject_control, kvm_run, kvm_userspace_memory_region};
+use kvm_bindings::{KVM_MEM_READONLY, KVMIO, kvm_reinject_control, kvm_run, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use libc::{c_int, c_void, siginfo_t};
 use vmm_sys_util::ioctl::ioctl_with_ref;
@@ -19,7 +19,9 @@ use super::KvmError;
 use super::affinity::CpuMask;
 use super::pit::Pit;
 use super::posted::PostedClears;
-use crate::memory::{Address, GuestMemory, GuestMemoryRegion, MemoryRegionAddress, SharedRam, Window};
+use crate::memory::{
+    Address, GuestMemory, GuestMemoryRegion, MemoryRegionAddress, RegisterPage, SharedRam, Window,
+};
 
 thread_local! {
     /// The shared page of the vCPU this thread runs, or null.
@@ -125,8 +127,22 @@ pub(super) struct MappedVm {
     posted: PostedClears,
     fd: Arc<VmFd>,
     ram: SharedRam,
-    windows: Mutex<Vec<Window>>,
+    more: Mutex<More>,
     kvm: Kvm,
+}
+
+/// What slots behind those of RAM point at.
+#[derive(Default)]
+struct More {
+    windows: Vec<Window>,
+    pages: Vec<Arc<RegisterPage>>,
+}
+
+/// The slot of a page of registers.
+pub(super) struct PageSlot {
+    slot: u32,
+    addr: u64,
+    host_addr: u64,
 }
 
 impl MappedVm {
@@ -148,16 +164,14 @@ impl MappedVm {
             unsafe { fd.set_user_memory_region(slot) }
                 .map_err(KvmError::ioctl("KVM_SET_USER_MEMORY_REGION"))?;
         }
-        Ok(MappedVm { pit, posted: PostedClears::default(), fd, ram, windows: Mutex::default(), kvm })
+        Ok(MappedVm { pit, posted: PostedClears::default(), fd, ram, more: Mutex::default(), kvm })
     }
 
     /// Shows the guest a window behind its RAM, and keeps it.
     pub fn add_window(&self, window: Window) -> Result<(), KvmError> {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        // A machine has a few regions of RAM and a few windows.
-        let slot = self.ram.num_regions().saturating_add(windows.len()) as u32;
+        let mut more = self.more();
         let slot = kvm_userspace_memory_region {
-            slot,
+            slot: self.next_slot(&more),
             flags: 0,
             guest_phys_addr: window.guest_addr().raw_value(),
             memory_size: window.len(),
@@ -167,8 +181,41 @@ impl MappedVm {
         // for as long as the descriptor.
         unsafe { self.fd.set_user_memory_region(slot) }
             .map_err(KvmError::ioctl("KVM_SET_USER_MEMORY_REGION"))?;
-        windows.push(window);
+        more.windows.push(window);
         Ok(())
+    }
+
+    /// Keeps a page, and a slot for it at `addr`.
+    pub fn page_slot(&self, page: Arc<RegisterPage>, addr: u64) -> PageSlot {
+        let mut more = self.more();
+        let slot = PageSlot { slot: self.next_slot(&more), addr, host_addr: page.host_addr() };
+        more.pages.push(page);
+        slot
+    }
+
+    /// Shows the guest the page of a slot of this machine, or no longer.
+    pub fn show_page(&self, slot: &PageSlot, show: bool) -> Result<(), kvm_ioctls::Error> {
+        let slot = kvm_userspace_memory_region {
+            slot: slot.slot,
+            flags: KVM_MEM_READONLY,
+            guest_phys_addr: slot.addr,
+            // Of no length, a slot is removed.
+            memory_size: if show { RegisterPage::LEN } else { 0 },
+            userspace_addr: slot.host_addr,
+        };
+        // SAFETY: the page, which has nothing else in it and is changed only as atomic words, is kept by this value for as
+        // long as the descriptor. The guest cannot write it.
+        unsafe { self.fd.set_user_memory_region(slot) }
+    }
+
+    fn more(&self) -> MutexGuard<'_, More> {
+        self.more.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A machine has a few regions of RAM, a few windows, and a page for each device.
+    fn next_slot(&self, more: &More) -> u32 {
+        let [windows, pages] = [more.windows.len(), more.pages.len()];
+        self.ram.num_regions().saturating_add(windows).saturating_add(pages) as u32
     }
 
     pub fn fd(&self) -> &VmFd {

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
@@ -10,10 +9,10 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::pit::Pit;
 use super::sys::MappedVm;
-use super::{IrqChipLine, KvmError, KvmVcpu, tsc};
+use super::{IrqChipLine, KvmError, KvmVcpu, registers, tsc};
 use crate::irq::IrqLine;
 use crate::memory::layout::{KVM_IDENTITY_MAP, KVM_TSS};
-use crate::memory::{SharedRam, Window};
+use crate::memory::{Register, RegisterPage, RegisterWindow, SharedRam, Window};
 
 /// A KVM virtual machine with its in-kernel interrupt chip and timer.
 ///
@@ -80,6 +79,13 @@ impl KvmVm {
     /// [`KvmError::Ioctl`], for example if it overlaps RAM.
     pub fn add_window(&self, window: Window) -> Result<(), KvmError> {
         self.vm.add_window(window)
+    }
+
+    /// A place at guest-physical `addr`, a multiple of the page size, to show the guest `page` in. `None` if this KVM has no
+    /// read-only memory. Showing and hiding are synchronisations of the whole VM; the page is kept as long as it is.
+    pub fn register_window(&self, page: &Arc<RegisterPage>, addr: u64) -> Option<Box<dyn RegisterWindow>> {
+        let possible = self.vm.kvm().check_extension(Cap::ReadonlyMem);
+        possible.then(|| registers::window(&self.vm, page, addr))
     }
 
     /// CPUID entries this host's KVM can offer a guest.
@@ -159,7 +165,7 @@ impl KvmVm {
     /// # Errors
     ///
     /// [`KvmError::Ioctl`].
-    pub fn clear_on_write(&self, word: &Arc<AtomicU32>, addr: u64) -> Result<(), KvmError> {
+    pub fn clear_on_write(&self, word: &Register, addr: u64) -> Result<(), KvmError> {
         if !self.vm.kvm().check_extension(Cap::CoalescedMmio) {
             return Ok(());
         }

@@ -13,6 +13,7 @@ pub mod layout;
 pub mod overlay;
 mod ram;
 mod reclaim;
+mod registers;
 #[allow(unsafe_code)]
 mod sys;
 mod window;
@@ -28,6 +29,7 @@ pub use alloc::{AllocError, Backing, FileSharing, HostBinding, HugePageSize, Ram
 pub use layout::{LayoutError, MemoryLayout, RamRange};
 pub use ram::{GuestRam, GuestRegion};
 pub use reclaim::{MemoryReclaim, ReclaimError};
+pub use registers::{Register, RegisterPage, RegisterWindow};
 pub use window::Window;
 
 /// Shared ownership of guest RAM, as devices and vCPU threads hold it.

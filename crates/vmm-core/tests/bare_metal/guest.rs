@@ -1,6 +1,5 @@
 //! A guest of a few instructions, and a device that records what it does.
 
-use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -8,7 +7,9 @@ use std::time::{Duration, Instant};
 use purlin_vmm_core::bus::BusDevice;
 use purlin_vmm_core::irq::IrqLine;
 use purlin_vmm_core::kvm::{BootState, Buses, KvmVcpu, KvmVm, OnEnd, VcpuEvent, VcpuGroup};
-use purlin_vmm_core::memory::{Bytes, GuestAddress, GuestRam, SharedRam};
+use purlin_vmm_core::memory::{
+    Bytes, GuestAddress, GuestRam, Register, RegisterPage, RegisterWindow, SharedRam,
+};
 
 pub const LIMIT: Duration = Duration::from_secs(20);
 pub const PORT: u64 = 0x80;
@@ -84,7 +85,10 @@ pub struct Guest {
     pub ram: SharedRam,
     pub line: Arc<dyn IrqLine>,
     /// The register at [`POSTED`].
-    pub word: Arc<AtomicU32>,
+    pub word: Register,
+    /// The page at [`MMIO`] with that register, not shown.
+    pub page: Arc<RegisterPage>,
+    pub window: Box<dyn RegisterWindow>,
 }
 
 /// Real-mode state at the guest's code.
@@ -106,7 +110,9 @@ pub fn machine(code: &[u8], vcpus: u8, delay: Duration) -> Guest {
     buses.pio.insert(PORT, 1, Arc::new(Mutex::new(Port(port.clone(), delay)))).unwrap();
     buses.mmio.insert(MMIO, 0x1000, Arc::new(Mutex::new(Port(port.clone(), delay)))).unwrap();
     buses.mmio.insert(BROKEN, 0x1000, Arc::new(Mutex::new(Broken))).unwrap();
-    let word = Arc::<AtomicU32>::default();
+    let page = Arc::<RegisterPage>::default();
+    let word = page.register((POSTED - MMIO) as u16);
+    let window = vm.register_window(&page, MMIO).expect("this test needs a KVM with read-only memory");
     vm.clear_on_write(&word, POSTED).unwrap();
     let cpus: Vec<KvmVcpu> = (0..vcpus)
         .map(|i| {
@@ -118,5 +124,5 @@ pub fn machine(code: &[u8], vcpus: u8, delay: Duration) -> Guest {
     let (tx, events) = channel();
     let on_end: OnEnd = Arc::new(move |event| tx.send(event).unwrap());
     let group = VcpuGroup::new(cpus, &Arc::new(buses), &on_end).unwrap();
-    Guest { group, events, port, ram, line: vm.irq_line(5), word }
+    Guest { group, events, port, ram, line: vm.irq_line(5), word, page, window }
 }

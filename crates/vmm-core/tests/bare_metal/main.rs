@@ -8,3 +8,4 @@ mod guest;
 mod lifecycle;
 mod machine;
 mod posted;
+mod registers;

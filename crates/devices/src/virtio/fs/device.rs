@@ -122,6 +122,10 @@ impl VirtioDevice for Fs {
 
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
 
+    fn config_is_constant(&self) -> bool {
+        true
+    }
+
     fn shm_request(&self) -> Option<(u8, u64)> {
         // The cache of virtio 1.2 §5.11.6.4 has id 0.
         (self.dax_window > 0).then_some((0, self.dax_window))

@@ -1,9 +1,12 @@
 //! The transport's interrupt: a status word shared with the driver, and a line.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use purlin_vmm_core::irq::IrqLine;
+use purlin_vmm_core::memory::{Register, RegisterPage};
+
+use super::registers::{INTERRUPT_STATUS, STATUS, status};
 
 use crate::virtio::{Interrupt, Signal};
 
@@ -19,17 +22,20 @@ const CONFIG_CHANGE: u32 = 2;
 /// The edge is sent on every signal, also when the bit is still set: the driver may already have read the
 /// status word for the edge before and be about to acknowledge it.
 pub struct MmioInterrupt {
-    status: Arc<AtomicU32>,
+    status: Register,
+    /// Status as the driver reads it from a page that it is shown.
+    device_status: Register,
     needs_reset: AtomicBool,
     failed: AtomicBool,
     line: Arc<dyn IrqLine>,
 }
 
 impl MmioInterrupt {
-    /// With an empty status word.
-    pub fn new(line: Arc<dyn IrqLine>) -> Self {
+    /// With its status word in a page that is all zero.
+    pub fn new(line: Arc<dyn IrqLine>, page: &Arc<RegisterPage>) -> Self {
         MmioInterrupt {
-            status: Arc::default(),
+            status: page.register(INTERRUPT_STATUS),
+            device_status: page.register(STATUS),
             needs_reset: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             line,
@@ -37,7 +43,7 @@ impl MmioInterrupt {
     }
 
     /// The status word, for a hypervisor that clears bits of it when the guest writes InterruptACK.
-    pub fn word(&self) -> &Arc<AtomicU32> {
+    pub fn word(&self) -> &Register {
         &self.status
     }
 
@@ -55,6 +61,15 @@ impl MmioInterrupt {
     /// True once a device asked for a reset.
     pub fn reset_needed(&self) -> bool {
         self.needs_reset.load(Ordering::Acquire)
+    }
+
+    /// Puts the device status into the page: `value`, and NEEDS_RESET if a device asked for a reset, also if it does so meanwhile.
+    pub(super) fn put_device_status(&self, value: u32) {
+        // Either this swap comes before the bit of `needs_reset` in the page, which then stays, or it acquires what that released.
+        self.device_status.swap(value, Ordering::AcqRel);
+        if self.reset_needed() {
+            self.device_status.fetch_or(status::NEEDS_RESET, Ordering::AcqRel);
+        }
     }
 
     /// Back to the initial state, with `status` as status word (0 unless restored).
@@ -86,6 +101,7 @@ impl Interrupt for MmioInterrupt {
 
     fn needs_reset(&self) {
         self.needs_reset.store(true, Ordering::Release);
+        self.device_status.fetch_or(status::NEEDS_RESET, Ordering::AcqRel);
         self.raise(CONFIG_CHANGE);
     }
 }

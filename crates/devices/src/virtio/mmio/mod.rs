@@ -6,6 +6,7 @@
 
 mod interrupt;
 mod registers;
+mod shown;
 mod transport;
 
 pub use interrupt::MmioInterrupt;
@@ -23,5 +24,7 @@ pub const INTERRUPT_ACK: u64 = 0x64;
 
 #[cfg(test)]
 mod posted_tests;
+#[cfg(test)]
+mod shown_tests;
 #[cfg(test)]
 mod tests;

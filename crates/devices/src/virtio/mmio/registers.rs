@@ -25,7 +25,10 @@ const VERSION: u32 = 2;
 const VENDOR: u32 = 0;
 /// VIRTIO_F_VERSION_1 (virtio 1.2 §6).
 pub(super) const F_VERSION_1: u64 = 1 << 32;
-const CONFIG_SPACE: u64 = 0x100;
+/// Offsets of registers that others than the register file keep.
+pub(super) const INTERRUPT_STATUS: u16 = 0x60;
+pub(super) const STATUS: u16 = 0x70;
+pub(super) const CONFIG_SPACE: u16 = 0x100;
 
 /// A shared memory region of the device, as the driver finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +143,7 @@ impl Registers {
     /// Registers below 0x100 answer aligned 32-bit reads only (virtio 1.2 §4.2.2.2); the configuration
     /// space answers any.
     pub fn read(&self, offset: u64, len: usize) -> Read {
-        if let Some(config) = offset.checked_sub(CONFIG_SPACE) {
+        if let Some(config) = offset.checked_sub(CONFIG_SPACE.into()) {
             return Read::Config(config);
         }
         if len != 4 {
@@ -172,7 +175,7 @@ impl Registers {
             // The driver must wait for status 0; until then nothing may reach the device.
             return Action::None;
         }
-        if let Some(config) = offset.checked_sub(CONFIG_SPACE) {
+        if let Some(config) = offset.checked_sub(CONFIG_SPACE.into()) {
             return Action::WriteConfig(config);
         }
         let Ok(bytes) = <[u8; 4]>::try_from(data) else { return Action::None };

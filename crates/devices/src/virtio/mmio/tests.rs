@@ -1,5 +1,5 @@
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use purlin_snapshot::{Section, SectionId};
 use purlin_vmm_core::bus::BusDevice;
 use purlin_vmm_core::irq::IrqLine;
+use purlin_vmm_core::memory::Register;
 
 use super::*;
 use crate::testing::{DriverRing, guest_ram};
@@ -26,17 +27,17 @@ impl IrqLine for Line {
 }
 
 #[derive(Debug, Default)]
-struct Log {
+pub struct Log {
     acked: Vec<u64>,
     activations: usize,
     resets: usize,
     config_writes: Vec<(u64, Vec<u8>)>,
-    pending: bool,
+    pub pending: bool,
 }
 
-struct Probe {
+pub struct Probe {
     log: Arc<Mutex<Log>>,
-    context: Option<ActivateContext>,
+    pub context: Option<ActivateContext>,
 }
 
 impl VirtioDevice for Probe {
@@ -65,6 +66,9 @@ impl VirtioDevice for Probe {
     fn config_generation(&self) -> u32 {
         77
     }
+    fn config_is_constant(&self) -> bool {
+        true
+    }
     fn activate(&mut self, context: ActivateContext) -> Result<(), ActivateError> {
         self.log.lock().unwrap().activations += 1;
         self.context = Some(context);
@@ -89,15 +93,15 @@ impl VirtioDevice for Probe {
     }
 }
 
-struct Setup {
-    dev: MmioTransport<Probe>,
-    log: Arc<Mutex<Log>>,
+pub struct Setup {
+    pub dev: MmioTransport<Probe>,
+    pub log: Arc<Mutex<Log>>,
     line: Arc<Line>,
     ring: DriverRing,
 }
 
 impl Setup {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let line = Arc::<Line>::default();
         Setup { line: line.clone(), ..Setup::on(line) }
     }
@@ -111,13 +115,13 @@ impl Setup {
         Setup { dev: MmioTransport::new(device, config).unwrap(), log, line: Arc::default(), ring }
     }
 
-    fn get(&mut self, offset: u64) -> u32 {
+    pub fn get(&mut self, offset: u64) -> u32 {
         let mut data = [0xee; 4];
         self.dev.read(offset, &mut data);
         u32::from_le_bytes(data)
     }
 
-    fn set(&mut self, offset: u64, value: u32) {
+    pub fn set(&mut self, offset: u64, value: u32) {
         self.dev.write(offset, &value.to_le_bytes());
     }
 
@@ -143,7 +147,7 @@ impl Setup {
         self.set(0x44, 1);
     }
 
-    fn activate(&mut self) {
+    pub fn activate(&mut self) {
         self.negotiate(1 << 29 | 1 << 32);
         self.set_queue(0);
         self.set(0x70, 0xf);
@@ -367,7 +371,7 @@ proptest! {
 /// A hypervisor that keeps acknowledgements, as [`IrqLine::settle`] allows.
 #[derive(Default)]
 struct PostingLine {
-    word: OnceLock<Arc<AtomicU32>>,
+    word: OnceLock<Register>,
     posted: Mutex<Vec<u32>>,
 }
 

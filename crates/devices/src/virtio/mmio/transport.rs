@@ -1,18 +1,19 @@
 //! The shell around the register file: executes its actions on the device.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use purlin_snapshot::{Section, SectionId, Writer};
 use purlin_vmm_core::bus::BusDevice;
 use purlin_vmm_core::irq::IrqLine;
-use purlin_vmm_core::memory::{SharedRam, Window};
+use purlin_vmm_core::memory::{Register, RegisterPage, RegisterWindow, SharedRam, Window};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::interrupt::MmioInterrupt;
 use super::registers::{Action, Read, Registers, ShmRegion, status};
+use super::shown::Shown;
 use crate::virtio::device::section_kind::MMIO_TRANSPORT;
 use crate::virtio::{
     ActivateContext, ActivateError, Busy, DeviceQueue, Interrupt, IoCounts, ResetProgress, RestoreError,
@@ -42,6 +43,7 @@ pub struct MmioTransport<D: VirtioDevice> {
     interrupt: Arc<MmioInterrupt>,
     events: Vec<Arc<EventFd>>,
     shm: Option<Window>,
+    shown: Shown,
 }
 
 impl VirtioDevice for Box<dyn VirtioDevice> {
@@ -65,6 +67,9 @@ impl VirtioDevice for Box<dyn VirtioDevice> {
     }
     fn config_generation(&self) -> u32 {
         (**self).config_generation()
+    }
+    fn config_is_constant(&self) -> bool {
+        (**self).config_is_constant()
     }
     fn shm_request(&self) -> Option<(u8, u64)> {
         (**self).shm_request()
@@ -106,6 +111,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
         let region = shm.as_ref().map(|(id, w)| ShmRegion { id: *id, base: w.guest_addr().0, len: w.len() });
         let id = device.device_type() as u32;
         let registers = Registers::new(id, device.features(), device.queue_sizes(), region);
+        let page = Arc::default();
         let events =
             device.queue_sizes().iter().map(|_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map(Arc::new));
         Ok(MmioTransport {
@@ -113,7 +119,8 @@ impl<D: VirtioDevice> MmioTransport<D> {
             device,
             registers,
             memory,
-            interrupt: Arc::new(MmioInterrupt::new(irq)),
+            interrupt: Arc::new(MmioInterrupt::new(irq, &page)),
+            shown: Shown::new(page),
             shm: shm.map(|(_, window)| window),
         })
     }
@@ -125,8 +132,23 @@ impl<D: VirtioDevice> MmioTransport<D> {
 
     /// The interrupt's status. A hypervisor may take writes to [`INTERRUPT_ACK`](super::INTERRUPT_ACK) itself and clear the
     /// written bits here, also later, provided that [`IrqLine::settle`] of the transport's line makes it do so.
-    pub fn interrupt_status(&self) -> &Arc<AtomicU32> {
+    pub fn interrupt_status(&self) -> &Register {
         self.interrupt.word()
+    }
+
+    /// The page of registers that [`MmioTransport::show_registers_in`] shows.
+    pub fn register_page(&self) -> &Arc<RegisterPage> {
+        self.shown.page()
+    }
+
+    /// Shows the driver the registers as memory, in `window`, so that reading one does not leave the guest. This is so while the
+    /// device is active, if its configuration space never changes ([`VirtioDevice::config_is_constant`]). Registers then answer reads of any
+    /// width, and acknowledgements that the hypervisor has kept for later ([`MmioTransport::interrupt_status`]) are not seen: not for a
+    /// driver that reads InterruptStatus until it is empty. Before the driver is at work.
+    pub fn show_registers_in(&mut self, window: Box<dyn RegisterWindow>) {
+        if self.device.config_is_constant() {
+            self.shown.set_window(window);
+        }
     }
 
     /// The device.
@@ -194,6 +216,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
         self.device.restore(device, context)?;
         self.registers = registers;
         self.interrupt.restore(interrupt_status, needs_reset);
+        self.show();
         Ok(())
     }
 
@@ -228,6 +251,29 @@ impl<D: VirtioDevice> MmioTransport<D> {
         if let Err(e) = outcome {
             log::error!("{:?} cannot be activated: {e}", self.device.device_type());
             self.interrupt.needs_reset();
+        }
+        self.show();
+    }
+
+    /// Shows the registers of an active device, if there is a window for them.
+    fn show(&mut self) {
+        if self.registers.is_active() && self.shown.is_possible() {
+            self.put_registers();
+            self.shown.put_config(|data| self.device.read_config(0, data));
+            self.shown.show();
+        }
+    }
+
+    /// What reads give, into the page.
+    fn put_registers(&self) {
+        for (offset, word) in self.shown.registers() {
+            match self.registers.read(offset.into(), size_of::<u32>()) {
+                Read::Value(value) => word.store(value, Ordering::Release),
+                Read::Status(value) => self.interrupt.put_device_status(value),
+                Read::ConfigGeneration => word.store(self.device.config_generation(), Ordering::Release),
+                // The first is in the page already; the others are not the register file's.
+                Read::InterruptStatus | Read::Config(_) | Read::Nothing => {}
+            }
         }
     }
 
@@ -270,7 +316,11 @@ impl<D: VirtioDevice> BusDevice for MmioTransport<D> {
             Action::None => {}
             Action::AckFeatures(features) => self.device.ack_features(features),
             Action::Activate => self.activate(),
-            Action::Reset => self.reset(),
+            Action::Reset => {
+                // Reads drive a reset that is pending.
+                self.shown.hide();
+                self.reset();
+            }
             Action::Notify(queue) => {
                 if let Some(event) = self.events.get(usize::from(queue)) {
                     // Fails only when the counter is full, which is a pending notification.
@@ -279,6 +329,9 @@ impl<D: VirtioDevice> BusDevice for MmioTransport<D> {
             }
             Action::AckInterrupt(bits) => self.interrupt.acknowledge(bits),
             Action::WriteConfig(at) => self.device.write_config(at, data),
+        }
+        if self.shown.is_shown() {
+            self.put_registers();
         }
     }
 }

@@ -95,6 +95,10 @@ impl VirtioDevice for Rng {
 
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
 
+    fn config_is_constant(&self) -> bool {
+        true
+    }
+
     fn io_counts(&self) -> IoCounts {
         self.counters.get()
     }

@@ -8,6 +8,9 @@
 //!   kernel takes after `settle` has looked, but before the bit is set, would clear it; its writer then sees the event itself, if
 //!   it first clears and then looks, because the event was there before `settle` was called.
 //!
+//! A guest that is shown the register as memory ([`RegisterWindow`](crate::memory::RegisterWindow)) does not settle when it reads: it
+//! may see bits that it has cleared already, never too few.
+//!
 //! One lock, for as long as it takes to clear some bits. Nothing else is locked or called under it, so it may be taken whatever
 //! else is held.
 
@@ -15,12 +18,14 @@ mod ring;
 mod sys;
 
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kvm_ioctls::VcpuFd;
 use ring::Registers;
 use sys::Mapping;
+
+use crate::memory::Register;
 
 /// The posted registers of a virtual machine.
 #[derive(Default)]
@@ -35,7 +40,7 @@ struct State {
 
 impl PostedClears {
     /// Lets writes to the register at `addr` clear bits of `word`.
-    pub fn add(&self, addr: u64, word: Arc<AtomicU32>) {
+    pub fn add(&self, addr: u64, word: Register) {
         self.state().registers.add(addr, word);
     }
 

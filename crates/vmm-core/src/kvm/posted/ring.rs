@@ -6,8 +6,9 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::memory::Register;
 
 /// 32-bit words of a page.
 pub const PAGE_WORDS: usize = 1024;
@@ -62,13 +63,13 @@ impl Reader {
 /// Registers whose bits are cleared by writing them, by guest-physical address.
 #[derive(Debug, Default)]
 pub struct Registers {
-    words: BTreeMap<u64, Arc<AtomicU32>>,
+    words: BTreeMap<u64, Register>,
     reader: Reader,
 }
 
 impl Registers {
     /// Lets writes at `addr` clear bits of `word`.
-    pub fn add(&mut self, addr: u64, word: Arc<AtomicU32>) {
+    pub fn add(&mut self, addr: u64, word: Register) {
         self.words.insert(addr, word);
     }
 
@@ -105,10 +106,12 @@ fn entry(page: &Page, index: u32) -> Option<Posted> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 pub mod tests {
     use std::collections::VecDeque;
+    use std::sync::Arc;
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::memory::RegisterPage;
 
     /// The kernel's side.
     pub struct Kernel {
@@ -198,8 +201,12 @@ pub mod tests {
     fn a_write_clears_bits_of_its_register_only() {
         let (kernel, mut registers) = (Kernel::new(), Registers::default());
         assert!(registers.is_empty());
-        let words = [0x1064, 0x2064].map(|addr| (addr, Arc::new(AtomicU32::new(3))));
-        words.iter().for_each(|(addr, word)| registers.add(*addr, word.clone()));
+        let page = Arc::<RegisterPage>::default();
+        let words = [(0x1064, 0x60), (0x2064, 0)].map(|(addr, at)| (addr, page.register(at)));
+        for (addr, word) in &words {
+            word.store(3, Ordering::Release);
+            registers.add(*addr, word.clone());
+        }
         for (low, high, value) in
             [(0x1064, 0, 1), (0x1065, 0, 2), (0x2064, 1, 2), (0, 0, 3), (u32::MAX, u32::MAX, 3)]
         {
