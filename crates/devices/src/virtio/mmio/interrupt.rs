@@ -7,7 +7,6 @@ use purlin_vmm_core::irq::IrqLine;
 use purlin_vmm_core::memory::{Register, RegisterPage};
 
 use super::registers::{INTERRUPT_STATUS, STATUS, status};
-
 use crate::virtio::{Interrupt, Signal};
 
 /// InterruptStatus bit 0: used buffers (virtio 1.2 §4.2.2).
