@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-/// Writes everything to `to` at once and hands each complete line to `on_line`.
+/// Writes everything to `to` at once and hands each complete line to `on_line`, without its end, which from a terminal is CR LF.
 pub struct Tee<W, F> {
     to: W,
     on_line: F,
@@ -21,7 +21,8 @@ impl<W: Write, F: FnMut(&str)> Write for Tee<W, F> {
         let count = self.to.write(bytes)?;
         for byte in bytes.iter().take(count) {
             if *byte == b'\n' {
-                (self.on_line)(&String::from_utf8_lossy(&self.partial));
+                let line = self.partial.strip_suffix(b"\r").unwrap_or(&self.partial);
+                (self.on_line)(&String::from_utf8_lossy(line));
                 self.partial.clear();
             } else {
                 self.partial.push(*byte);
@@ -44,10 +45,10 @@ mod tests {
         let mut passed_on = Vec::new();
         let mut lines = Vec::new();
         let mut tee = Tee::new(&mut passed_on, |line: &str| lines.push(line.to_owned()));
-        for piece in ["on", "e\ntwo\nth", "ree"] {
+        for piece in ["on", "e\ntwo\r\nth", "ree"] {
             tee.write_all(piece.as_bytes()).unwrap();
         }
         assert_eq!(lines, ["one", "two"]);
-        assert_eq!(passed_on, b"one\ntwo\nthree");
+        assert_eq!(passed_on, b"one\ntwo\r\nthree");
     }
 }
