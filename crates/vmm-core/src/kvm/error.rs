@@ -54,7 +54,7 @@ pub enum KvmError {
 impl KvmError {
     /// For `map_err` on an ioctl.
     pub(super) fn ioctl(call: &'static str) -> impl Fn(kvm_ioctls::Error) -> KvmError {
-        move |e| KvmError::Ioctl { call, source: io::Error::from_raw_os_error(e.errno()) }
+        move |e| KvmError::Ioctl { call, source: e.into() }
     }
 
     /// The errno behind this error, if there is one.

@@ -25,7 +25,7 @@ impl IrqChipLine {
 
     fn set(&self, active: bool) -> io::Result<()> {
         let done = self.vm.fd().set_irq_line(self.gsi, active);
-        done.map_err(|e| io::Error::from_raw_os_error(e.errno()))
+        done.map_err(io::Error::from)
     }
 }
 

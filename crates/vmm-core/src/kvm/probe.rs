@@ -110,7 +110,7 @@ pub fn probe() -> Result<(), HostKvm> {
 /// Without interrupt controller, so that nothing but the three instructions can cause an exit.
 fn run_sse(ram: &SharedRam) -> Result<(), HostKvm> {
     ram.write_slice(&CODE, GuestAddress(CODE_ADDR)).map_err(|e| HostKvm::OutOfMemory(io::Error::other(e)))?;
-    let kvm = Kvm::new().map_err(|e| KvmError::Open(io::Error::from_raw_os_error(e.errno())))?;
+    let kvm = Kvm::new().map_err(|e| KvmError::Open(e.into()))?;
     let vm = kvm.create_vm().map_err(KvmError::ioctl("KVM_CREATE_VM"))?;
     let vm = MappedVm::new(Arc::new(vm), None, ram.clone(), kvm)?;
     let mut vcpu = vm.fd().create_vcpu(0).map_err(KvmError::ioctl("KVM_CREATE_VCPU"))?;

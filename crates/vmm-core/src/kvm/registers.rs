@@ -19,14 +19,10 @@ struct KvmRegisterWindow {
 
 impl RegisterWindow for KvmRegisterWindow {
     fn show(&self) -> io::Result<()> {
-        self.vm.show_page(&self.slot, true).map_err(io_error)
+        Ok(self.vm.show_page(&self.slot, true)?)
     }
 
     fn hide(&self) -> io::Result<()> {
-        self.vm.show_page(&self.slot, false).map_err(io_error)
+        Ok(self.vm.show_page(&self.slot, false)?)
     }
-}
-
-fn io_error(error: kvm_ioctls::Error) -> io::Error {
-    io::Error::from_raw_os_error(error.errno())
 }

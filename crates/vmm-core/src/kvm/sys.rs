@@ -45,10 +45,8 @@ extern "C" fn on_kick(_signal: c_int, _info: *mut siginfo_t, _context: *mut c_vo
 
 /// Installs the handler. Repeating it is harmless.
 pub(super) fn install_kick_handler() -> Result<(), KvmError> {
-    register_signal_handler(kick_signal(), on_kick).map_err(|e| KvmError::Host {
-        what: "handler for the vCPU kick signal",
-        source: io::Error::from_raw_os_error(e.errno()),
-    })
+    register_signal_handler(kick_signal(), on_kick)
+        .map_err(|e| KvmError::Host { what: "handler for the vCPU kick signal", source: e.into() })
 }
 
 /// Clears the thread's vCPU pointer, also when the body panics.
@@ -73,7 +71,7 @@ pub(super) fn with_current_vcpu<T>(owner: &mut T, fd: fn(&mut T) -> &mut VcpuFd,
 
 /// Sends the kick signal to a thread that has not been joined.
 pub(super) fn kick(thread: &JoinHandle<()>) -> io::Result<()> {
-    thread.kill(kick_signal()).map_err(|e| io::Error::from_raw_os_error(e.errno()))
+    thread.kill(kick_signal()).map_err(io::Error::from)
 }
 
 /// Lets a thread that has not been joined run on these processors of the host only.

@@ -1,6 +1,5 @@
 //! A virtual machine: memory slots, interrupt chip, event descriptors.
 
-use std::io;
 use std::sync::Arc;
 
 use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
@@ -36,7 +35,7 @@ impl BlankVm {
     ///
     /// [`KvmError`]; nothing is left behind.
     pub fn new() -> Result<Self, KvmError> {
-        let kvm = Kvm::new().map_err(|e| KvmError::Open(io::Error::from_raw_os_error(e.errno())))?;
+        let kvm = Kvm::new().map_err(|e| KvmError::Open(e.into()))?;
         check_capabilities(&kvm)?;
         let fd = create_vm(&kvm)?;
         fd.set_identity_map_address(KVM_IDENTITY_MAP)
