@@ -21,14 +21,15 @@ impl RegisterPage {
     pub const LEN: u64 = size_of::<Words>() as u64;
 
     /// The 32-bit register that `offset`, in bytes from the start of the page, is in; modulo the page's length.
-    pub fn word(&self, offset: u16) -> &AtomicU32 {
+    pub fn word(&self, offset: u64) -> &AtomicU32 {
         let Words(words) = &*self.0;
         let [first, ..] = words;
-        words.get(usize::from(offset) / size_of::<u32>() % WORDS).unwrap_or(first)
+        let index = offset % Self::LEN / size_of::<u32>() as u64;
+        words.get(index as usize).unwrap_or(first)
     }
 
     /// The same, with a reference to the page.
-    pub fn register(self: &Arc<Self>, offset: u16) -> Register {
+    pub fn register(self: &Arc<Self>, offset: u64) -> Register {
         Register { page: self.clone(), offset }
     }
 
@@ -48,7 +49,7 @@ impl Default for RegisterPage {
 #[derive(Clone)]
 pub struct Register {
     page: Arc<RegisterPage>,
-    offset: u16,
+    offset: u64,
 }
 
 impl fmt::Debug for Register {
@@ -94,7 +95,7 @@ mod tests {
         for (at, value) in [(0, 1), (0x60, 2), (4092, 3)] {
             page.register(at).store(value, Ordering::Relaxed);
         }
-        for (at, value) in [(0, 1), (3, 1), (4, 0), (0x63, 2), (4095, 3), (4096, 1), (u16::MAX, 3)] {
+        for (at, value) in [(0, 1), (3, 1), (4, 0), (0x63, 2), (4095, 3), (4096, 1), (u64::MAX, 3)] {
             assert_eq!(page.word(at).load(Ordering::Relaxed), value, "{at}");
         }
     }

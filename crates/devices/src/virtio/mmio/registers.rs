@@ -26,9 +26,9 @@ const VENDOR: u32 = 0;
 /// VIRTIO_F_VERSION_1 (virtio 1.2 §6).
 pub(super) const F_VERSION_1: u64 = 1 << 32;
 /// Offsets of registers that others than the register file keep.
-pub(super) const INTERRUPT_STATUS: u16 = 0x60;
-pub(super) const STATUS: u16 = 0x70;
-pub(super) const CONFIG_SPACE: u16 = 0x100;
+pub(super) const INTERRUPT_STATUS: u64 = 0x60;
+pub(super) const STATUS: u64 = 0x70;
+pub(super) const CONFIG_SPACE: u64 = 0x100;
 
 /// A shared memory region of the device, as the driver finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl Registers {
     /// Registers below 0x100 answer aligned 32-bit reads only (virtio 1.2 §4.2.2.2); the configuration
     /// space answers any.
     pub fn read(&self, offset: u64, len: usize) -> Read {
-        if let Some(config) = offset.checked_sub(CONFIG_SPACE.into()) {
+        if let Some(config) = offset.checked_sub(CONFIG_SPACE) {
             return Read::Config(config);
         }
         if len != 4 {
@@ -158,8 +158,8 @@ impl Registers {
             0x10 => page(self.device_features, self.device_features_sel),
             0x34 => queue.map_or(0, |q| u32::from(q.max)),
             0x44 => queue.map_or(0, |q| u32::from(q.setup.ready)),
-            0x60 => return Read::InterruptStatus,
-            0x70 => return Read::Status(self.status),
+            INTERRUPT_STATUS => return Read::InterruptStatus,
+            STATUS => return Read::Status(self.status),
             0xb0 => self.shm_word(|r| r.len, 0),
             0xb4 => self.shm_word(|r| r.len, 32),
             0xb8 => self.shm_word(|r| r.base, 0),
@@ -175,7 +175,7 @@ impl Registers {
             // The driver must wait for status 0; until then nothing may reach the device.
             return Action::None;
         }
-        if let Some(config) = offset.checked_sub(CONFIG_SPACE.into()) {
+        if let Some(config) = offset.checked_sub(CONFIG_SPACE) {
             return Action::WriteConfig(config);
         }
         let Ok(bytes) = <[u8; 4]>::try_from(data) else { return Action::None };
@@ -187,7 +187,7 @@ impl Registers {
             0x30 => self.queue_sel = value,
             0x50 => return self.notify(value),
             0x64 => return Action::AckInterrupt(value),
-            0x70 => return self.write_status(value),
+            STATUS => return self.write_status(value),
             0xac => self.shm_sel = value,
             _ => self.write_queue(offset, value),
         }

@@ -38,16 +38,16 @@ impl Shown {
     }
 
     /// The words before the configuration space, with their offsets.
-    pub fn registers(&self) -> impl Iterator<Item = (u16, &AtomicU32)> {
+    pub fn registers(&self) -> impl Iterator<Item = (u64, &AtomicU32)> {
         words(0..CONFIG_SPACE).map(|offset| (offset, self.page.word(offset)))
     }
 
     /// Fills the rest of the page with what `read` puts into zeros.
     pub fn put_config(&self, read: impl FnOnce(&mut [u8])) {
-        let mut space = [0; RegisterPage::LEN as usize - CONFIG_SPACE as usize];
+        let mut space = [0; (RegisterPage::LEN - CONFIG_SPACE) as usize];
         read(&mut space);
         let (space, _) = space.as_chunks();
-        for (offset, word) in words(CONFIG_SPACE..RegisterPage::LEN as u16).zip(space) {
+        for (offset, word) in words(CONFIG_SPACE..RegisterPage::LEN).zip(space) {
             self.page.word(offset).store(u32::from_le_bytes(*word), Ordering::Release);
         }
     }
@@ -74,6 +74,6 @@ impl Shown {
     }
 }
 
-fn words(offsets: std::ops::Range<u16>) -> impl Iterator<Item = u16> {
+fn words(offsets: std::ops::Range<u64>) -> impl Iterator<Item = u64> {
     offsets.step_by(size_of::<u32>())
 }

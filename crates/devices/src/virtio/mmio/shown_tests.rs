@@ -55,7 +55,7 @@ fn setup() -> (Setup, Arc<Mutex<State>>) {
 fn differences(s: &mut Setup) -> Vec<(u64, u32, u32)> {
     let page = s.dev.register_page().clone();
     let all = (0..MMIO_LEN).step_by(4);
-    let both = all.map(|at| (at, page.word(at as u16).load(Ordering::Acquire), s.get(at)));
+    let both = all.map(|at| (at, page.word(at).load(Ordering::Acquire), s.get(at)));
     both.filter(|(_, memory, read)| memory != read).collect()
 }
 

@@ -267,7 +267,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
     /// What reads give, into the page.
     fn put_registers(&self) {
         for (offset, word) in self.shown.registers() {
-            match self.registers.read(offset.into(), size_of::<u32>()) {
+            match self.registers.read(offset, size_of::<u32>()) {
                 Read::Value(value) => word.store(value, Ordering::Release),
                 Read::Status(value) => self.interrupt.put_device_status(value),
                 Read::ConfigGeneration => word.store(self.device.config_generation(), Ordering::Release),
@@ -315,7 +315,8 @@ impl<D: VirtioDevice> BusDevice for MmioTransport<D> {
         match self.registers.write(offset, data) {
             Action::None => {}
             Action::AckFeatures(features) => self.device.ack_features(features),
-            Action::Activate => self.activate(),
+            // What it shows is complete.
+            Action::Activate => return self.activate(),
             Action::Reset => {
                 // Reads drive a reset that is pending.
                 self.shown.hide();
