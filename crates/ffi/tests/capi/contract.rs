@@ -28,10 +28,11 @@ fn bench() -> Bench {
     bench
 }
 
-/// Starts it and waits until the guest runs.
+/// Starts it and waits until the machine is started. Its processors' threads are there before that, and before its
+/// control socket; the thread that sees to its end is not.
 fn running(command: &mut Command) -> Child {
     let mut child = command.spawn().unwrap();
-    while !threads(&child).iter().any(|name| name == "vcpu0") {
+    while !threads(&child).iter().any(|name| name == "purlin-vm") {
         assert_eq!(child.try_wait().unwrap(), None, "it has ended");
         std::thread::sleep(Duration::from_millis(5));
     }
