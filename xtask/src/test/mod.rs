@@ -29,9 +29,9 @@ Fails if a test fails, and with CI=true also if one is skipped.
 
   --native-only   not the tests that need such a KVM; they count as skipped
   --rig-only      only those
-  --again         of those, what failed runs once more in a new rig, if it is no more than five tests; that a test passed
-                  only then is said before the last line. For a machine that nobody watches: the rig emulates a
-                  processor, on a host that others may keep busy
+  --again         what failed runs once more (in a new rig, if it needs one), if it is no more than five tests of either
+                  kind; which tests passed only then is said before the last line. For a machine that nobody watches, on a
+                  host that others may keep busy
   FILTER          only tests whose name contains it
 
 A test that finds something absent prints a line `skipped: REASON` and counts as skipped. Tests that need a KVM that runs
@@ -39,6 +39,9 @@ ordinary kernels are `#[ignore]`d and live in integration tests called rig*; the
 PURLIN_ROOTFS (a busybox root directory), PURLIN_PREFIX (the library, installed) and PURLIN_KRUN_SYS_CLIENT (a client of it)
 in the environment, and PURLIN_RIG=1 in the rig.
 ";
+
+/// More failed tests than this are no accident, and not tried again.
+const FEW: usize = 5;
 
 /// Integration tests called so are for a KVM that runs ordinary kernels.
 const RIG_PREFIX: &str = "rig";
@@ -58,16 +61,19 @@ pub fn main(args: Args) -> Result<ExitCode> {
     let cache = Cache::open()?;
     let guest = setup::guest(&cache)?;
     let metadata = cargo::metadata()?;
-    let mut totals = Totals::default();
+    let (mut totals, mut late) = (Totals::default(), Vec::new());
     if !options.without_native {
-        totals += native::all(&options, &metadata, &guest)?;
+        totals += native::all(&options, &metadata, &guest, &mut late)?;
     }
     if !options.without_rig {
-        totals += rig_tests::all(&cache, &options.filters, options.again, &metadata, &guest)?;
+        totals += rig_tests::all(&cache, &options, &metadata, &guest, &mut late)?;
     }
     let strict = std::env::var_os("CI").is_some_and(|ci| ci == "true" || ci == "1");
     if strict && totals.skipped > 0 {
         say("with CI=true no test may be skipped");
+    }
+    if !late.is_empty() {
+        println!("passed at the second attempt only: {}", late.join(", "));
     }
     println!("{totals}");
     let good = totals.failed == 0 && !(strict && totals.skipped > 0);

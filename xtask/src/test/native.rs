@@ -14,7 +14,7 @@ use crate::setup::Guest;
 
 use super::tee::Tee;
 use super::totals::{self, Libtest, Totals};
-use super::{Options, RIG_PREFIX};
+use super::{FEW, Options, RIG_PREFIX};
 
 /// The workspace that holds the fuzz targets, and the package in it whose tests replay their corpora.
 const FUZZ_DIR: &str = "fuzz";
@@ -23,18 +23,18 @@ const FUZZ_PACKAGE: &str = "purlin-fuzz-common";
 /// nextest ends so when tests failed.
 const TESTS_FAILED: i32 = 100;
 
-/// Runs them all.
-pub fn all(options: &Options, metadata: &Metadata, guest: &Guest) -> Result<Totals> {
+/// Runs them all; with `--again`, those that failed a second time. `late` gets those that passed only then.
+pub fn all(options: &Options, metadata: &Metadata, guest: &Guest, late: &mut Vec<String>) -> Result<Totals> {
     cargo::need_subcommand("cargo-nextest")?;
     let root = cargo::workspace();
     let workspace = Nextest { selection: &["--workspace", "--all-features"], options, guest };
-    let mut totals = workspace.run(&root)?;
+    let mut totals = workspace.run(&root, late)?;
     totals.skipped += workspace.ignored()?;
     let fuzz_target = format!("--target-dir={}", metadata.target_dir.join("fuzz-common").display());
     let fuzz_dir = root.join(FUZZ_DIR);
     let manifest = format!("--manifest-path={}", fuzz_dir.join("Cargo.toml").display());
     let fuzz = [&manifest, "--package", FUZZ_PACKAGE, &fuzz_target];
-    totals += Nextest { selection: &fuzz, options, guest }.run(&fuzz_dir)?;
+    totals += Nextest { selection: &fuzz, options, guest }.run(&fuzz_dir, late)?;
     totals += documentation(options)?;
     Ok(totals)
 }
@@ -56,7 +56,7 @@ impl Nextest<'_> {
     }
 
     /// Runs the tests that are not ignored, of the workspace in `root`.
-    fn run(&self, root: &Path) -> Result<Totals> {
+    fn run(&self, root: &Path, late: &mut Vec<String>) -> Result<Totals> {
         // nextest's store is there whatever the target directory (its `store.dir`).
         let report = root.join("target/nextest/xtask/junit.xml");
         // A report of an earlier run must not be taken for this one's.
@@ -64,13 +64,21 @@ impl Nextest<'_> {
             fs::remove_file(&report)?;
         }
         let mut command = self.command("run");
-        command.args(["--no-tests", "pass"]).args(&self.options.nextest).stdin(Stdio::null());
+        let retries = if self.options.again { "1" } else { "0" };
+        command.args(["--no-tests", "pass", "--retries", retries]);
+        command.args(&self.options.nextest).stdin(Stdio::null());
         let status = proc::status(&mut command)?;
         if !status.success() && status.code() != Some(TESTS_FAILED) {
             bail!("cargo nextest could not run the tests: {status}");
         }
         match fs::read_to_string(&report) {
-            Ok(report) => totals::junit(&report).context("nextest's report is not as expected"),
+            Ok(report) => {
+                let totals = totals::junit(&report).context("nextest's report is not as expected")?;
+                let names = totals::passed_late(&report);
+                let totals = totals.judged(names.len() as u64, FEW as u64);
+                late.extend(names);
+                Ok(totals)
+            }
             // Without a test to run there is no report.
             Err(error) if error.kind() == io::ErrorKind::NotFound && status.success() => {
                 Ok(Totals::default())

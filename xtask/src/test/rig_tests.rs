@@ -15,15 +15,12 @@ use crate::{dist, host, rig};
 
 use super::tee::Tee;
 use super::totals::{Libtest, Totals};
-use super::{RIG_PREFIX, clients};
+use super::{FEW, Options, RIG_PREFIX, clients};
 
 const SCRIPT: &str = include_str!("../../rig/tests.sh");
 
 /// How long all of them may take in the rig: several times what they take on two processors.
 const LIMIT: Duration = Duration::from_secs(1800);
-
-/// More failed tests than this are no accident, and not tried again.
-const FEW: usize = 5;
 
 /// Tests at once, also in the rig with its one CPU: some wait more than they work.
 const THREADS: u32 = 2;
@@ -34,13 +31,14 @@ struct Program {
     file: PathBuf,
 }
 
-/// Builds and runs them; with `again`, those that failed a second time, in a rig of their own.
+/// Builds and runs them; with `--again`, those that failed a second time, in a rig of their own. `late` gets those that
+/// passed only then.
 pub fn all(
     cache: &Cache,
-    filters: &[String],
-    again: bool,
+    options: &Options,
     metadata: &Metadata,
     guest: &Guest,
+    late: &mut Vec<String>,
 ) -> Result<Totals> {
     let (programs, library) = build(metadata)?;
     if programs.is_empty() {
@@ -59,8 +57,8 @@ pub fn all(
         let totals = results.totals(programs.len() as u64, succeeded);
         anyhow::Ok((results, totals))
     };
-    let (results, totals) = attempt(filters)?;
-    let failed = if again { results.few_failed(&totals) } else { &[] };
+    let (results, totals) = attempt(&options.filters)?;
+    let failed = if options.again { results.few_failed(&totals) } else { &[] };
     if failed.is_empty() {
         return Ok(totals);
     }
@@ -68,7 +66,7 @@ pub fn all(
     let (_, second) = attempt(&[&["--exact".to_owned()], failed].concat())?;
     let after = second.after(totals);
     if after.failed == 0 {
-        println!("passed at the second attempt only: {}", failed.join(", "));
+        late.extend_from_slice(failed);
     }
     Ok(after)
 }

@@ -22,6 +22,12 @@ impl Totals {
         }
         Totals { passed: first.passed + self.passed, failed: 0, ..first }
     }
+
+    /// These, of which `late` passed at a second attempt only: those count as failed if they are more than `few`.
+    pub fn judged(self, late: u64, few: u64) -> Totals {
+        let bad = if late > few { late } else { 0 };
+        Totals { passed: self.passed.saturating_sub(bad), failed: self.failed + bad, ..self }
+    }
 }
 
 impl AddAssign for Totals {
@@ -98,6 +104,13 @@ pub fn junit(report: &str) -> Option<Totals> {
     Some(correct(run, said as u64))
 }
 
+/// The tests in such a report that passed after they had failed.
+pub fn passed_late(report: &str) -> Vec<String> {
+    // Text is escaped, so an element is one.
+    let late = report.split("<testcase").skip(1).filter(|case| case.contains("<flakyFailure"));
+    late.filter_map(|case| case.split_once(" name=\"")?.1.split('"').next().map(str::to_owned)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +178,7 @@ skipped: twice said</system-err></testcase>
     </testsuite>
 </testsuites>"#;
         assert_eq!(junit(report), Some(totals(1, 1, 2)));
+        assert!(passed_late(report).is_empty());
         assert_eq!(junit("<testsuites tests=\"1\">"), None);
         assert_eq!(junit("nothing"), None);
     }
@@ -176,6 +190,24 @@ skipped: twice said</system-err></testcase>
         for second in [totals(1, 1, 0), totals(1, 0, 0), totals(1, 0, 1), totals(0, 1, 0)] {
             assert_eq!(second.after(first), first);
         }
+    }
+
+    /// As nextest writes it: `a` failed twice, `b` once.
+    #[test]
+    fn a_report_with_second_attempts() {
+        let report = r#"<testsuites name="nextest-run" tests="3" skipped="0" failures="1" errors="0" time="0.3">
+        <testcase name="m::a" classname="x" time="0.01"><failure type="test failure">no</failure>
+            <rerunFailure time="0.01" type="test failure"><system-out>&lt;flakyFailure</system-out></rerunFailure></testcase>
+        <testcase name="m::b" classname="x" time="0.01"><flakyFailure time="0.01" type="test failure">no</flakyFailure></testcase>
+        <testcase name="m::c" classname="x" time="0.01"></testcase></testsuites>"#;
+        assert_eq!(junit(report), Some(totals(2, 1, 0)));
+        assert_eq!(passed_late(report), ["m::b"]);
+    }
+
+    #[test]
+    fn many_late_ones_are_failures() {
+        assert_eq!(totals(10, 1, 2).judged(5, 5), totals(10, 1, 2));
+        assert_eq!(totals(10, 1, 2).judged(6, 5), totals(4, 7, 2));
     }
 
     #[test]

@@ -99,44 +99,41 @@ fn what_cannot_be_made_is_refused_by_its_field() {
     refused(machine().worker_cpus([1023]), &["worker_cpus", "1023"]);
 }
 
-/// The processors that the kernel allows a thread of this process, by the name it soon has.
-fn allowed(thread: &str) -> String {
+/// The processors that the kernel allows the threads of this process that have this name, of which there soon is one.
+fn allowed(thread: &str) -> Vec<String> {
     let name = format!("Name:\t{thread}\n");
     loop {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        let mut all = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
-        if let Some(status) = all.find(|status| status.starts_with(&name)) {
-            let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
-            return line.unwrap().to_owned();
+        let all = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
+        let found: Vec<_> =
+            all.filter(|status| status.starts_with(&name)).map(|status| cpus(&status)).collect();
+        if !found.is_empty() {
+            return found;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// In a process of its own, as nextest has it; with plain cargo the names of other tests' threads are the same, so this
-/// test uses processors that its machine is not pinned to only for comparison.
+/// Of a text like `/proc/self/status`.
+fn cpus(status: &str) -> String {
+    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t")).unwrap().to_owned()
+}
+
+/// In a process of its own, as nextest has it; with plain cargo the names of other tests' threads are the same, so of
+/// those with a name one is looked for.
 #[test]
 fn threads_run_where_they_are_pinned() {
-    let this = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-    let here = this.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t")).unwrap().to_owned();
-    let first: u32 = here.split(['-', ',']).next().unwrap().parse().unwrap();
+    let here = || cpus(&std::fs::read_to_string("/proc/thread-self/status").unwrap());
+    let before = here();
+    let first: u32 = before.split(['-', ',']).next().unwrap().parse().unwrap();
     let kernels = Kernels::new();
     let vm = kernels.machine(SPIN).vcpus(9).pin_vcpu(8, [first]).worker_cpus([first]).build().unwrap();
     vm.start().unwrap();
-    assert_eq!(allowed("vcpu8"), first.to_string());
-    assert_eq!(allowed("vcpu7"), here, "not a worker");
-    let after = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-    assert!(after.contains(&format!("Cpus_allowed_list:\t{here}\n")), "the caller is as before");
-    // Of all device threads of this process, at least those of this machine.
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let statuses = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
-    let bound = statuses
-        .filter(|status| {
-            status.starts_with("Name:\tpurlin-devices\n") || status.starts_with("Name:\tpurlin-vm\n")
-        })
-        .filter(|status| status.contains(&format!("Cpus_allowed_list:\t{first}\n")))
-        .count();
-    assert!(bound >= 2, "{bound}");
+    for worker in ["vcpu8", "purlin-devices", "purlin-vm"] {
+        assert!(allowed(worker).contains(&first.to_string()), "{worker}");
+    }
+    assert!(allowed("vcpu7").contains(&before), "not a worker");
+    assert_eq!(here(), before, "the caller is as before");
     vm.kill();
     wait(&vm);
 }
