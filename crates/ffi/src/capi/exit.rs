@@ -2,7 +2,7 @@
 
 use super::guard::done;
 use super::pointers::CBool;
-use super::table;
+use super::{logger, stdio, table};
 use crate::vm::{ExitReason, VmExit};
 
 /// Whether a guest that ends without having reported a status gives 125, and not 0 as with libkrun. Unless
@@ -28,11 +28,21 @@ pub(super) fn code(exit: &VmExit, report_failure: bool) -> i32 {
 
 /// How much the end of a guest deserves to be noticed. A status that is missing where there should be one is all that its owner
 /// may ever see of a guest whose kernel panicked without a console.
-pub(super) fn level(exit: &VmExit, report_failure: bool) -> log::Level {
+fn level(exit: &VmExit, report_failure: bool) -> log::Level {
     match exit.reason {
         ExitReason::Failed(_) => log::Level::Error,
         _ if report_failure && is_silent(exit) => log::Level::Warn,
         _ => log::Level::Info,
+    }
+}
+
+/// Says how the guest ended. Without a log, on standard error, if that takes it at once, and only what its owner would
+/// not know otherwise: a code that is not the guest's own word.
+pub(super) fn say(exit: &VmExit, report_failure: bool) {
+    let level = level(exit, report_failure);
+    log::log!(level, "exit code {}: {}", exit.code, exit.reason);
+    if level <= log::Level::Warn && logger::is_absent() {
+        stdio::try_say(&format!("libkrun: exit code {}: {}\n", code(exit, report_failure), exit.reason));
     }
 }
 

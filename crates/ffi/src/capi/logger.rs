@@ -69,6 +69,11 @@ impl Log for Switch {
     }
 }
 
+/// True if nobody asked for a log, neither by these calls nor, in a Rust program that links this crate, otherwise.
+pub(super) fn is_absent() -> bool {
+    SWITCH.0.read().unwrap_or_else(PoisonError::into_inner).is_none() && log::max_level() == LevelFilter::Off
+}
+
 enum Output {
     Stdout,
     Stderr,

@@ -75,7 +75,7 @@ fn run(ctx_id: u32) -> Result<i32, Failure> {
         shutdown::relay(&vm, event);
     }
     let exit = wait(&vm)?;
-    log::log!(exit::level(&exit, report_failure), "exit code {}: {}", exit.code, exit.reason);
+    exit::say(&exit, report_failure);
     Ok(exit::code(&exit, report_failure))
 }
 

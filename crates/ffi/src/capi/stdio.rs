@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::guard::Failure;
 use crate::config::{Console, ConsoleStream};
 use crate::machine::stdio;
@@ -33,6 +35,19 @@ impl Stdio {
         let [stdin, stdout, stderr] =
             self.streams.each_mut().map(|fd| fd.take().map_or(ConsoleStream::None, ConsoleStream::Fd));
         Console::Streams { stdin, stdout, stderr }
+    }
+}
+
+/// Writes to standard error what it takes without waiting: of a short text all or nothing, as it is with pipes
+/// (pipe(7), PIPE_BUF).
+pub(super) fn try_say(text: &str) {
+    let stderr = io::stderr();
+    let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
+    if poll(&mut ready, Some(&Timespec::default())).is_ok_and(|n| n > 0)
+        && ready[0].revents().contains(PollFlags::OUT)
+    {
+        // There is nobody else to tell.
+        let _ = rustix::io::write(&stderr, text.as_bytes());
     }
 }
 
