@@ -189,9 +189,12 @@ impl Supervisor {
         }
     }
 
-    /// Milliseconds until the next deadline, rounded up.
+    /// Milliseconds until the next deadline, rounded up; -1, which is for ever, without one.
     fn timeout(&self) -> i32 {
-        let next = self.stop_deadline.map_or(self.halt_check.next, |stop| stop.min(self.halt_check.next));
+        // A guest that is paused cannot halt.
+        let running = self.machine.vcpus.state() == RunState::Running;
+        let halt_check = running.then_some(self.halt_check.next);
+        let Some(next) = [self.stop_deadline, halt_check].into_iter().flatten().min() else { return -1 };
         let left = next.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
         i32::try_from(left).unwrap_or(i32::MAX)
     }
@@ -315,8 +318,9 @@ impl Supervisor {
                 None => drop(lock(&self.machine.keyboard).send_ctrl_alt_del()),
             }
         }
-        let deadline = after(grace.saturating_add(STOP_MARGIN));
-        self.stop_deadline = Some(self.stop_deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        // None if the host's clock does not go that far: then the guest may take for ever.
+        let deadline = Instant::now().checked_add(grace.saturating_add(STOP_MARGIN));
+        self.stop_deadline = [self.stop_deadline, deadline].into_iter().flatten().min();
     }
 
     /// A driver of the guest hears the keys; our init, which makes its kernel ignore them, is told to stop, and so

@@ -73,3 +73,13 @@ fn a_guest_that_does_not_stop_in_time() {
     let exit = wait(&vm);
     assert_eq!((exit.code, exit.reason), (137, ExitReason::StopTimedOut));
 }
+
+#[test]
+fn a_guest_that_may_take_for_ever_to_stop() {
+    let vm = Kernels::new().machine(SPIN).build().unwrap();
+    vm.start().unwrap();
+    vm.stop(Duration::MAX).unwrap();
+    assert_eq!(vm.wait_timeout(Duration::from_millis(200)).unwrap(), None);
+    vm.kill();
+    assert_eq!(wait(&vm).reason, ExitReason::Killed);
+}

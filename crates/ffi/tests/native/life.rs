@@ -53,3 +53,31 @@ fn many_machines_at_once() {
         assert_eq!(wait(vm).reason, ExitReason::GuestReset);
     }
 }
+
+/// Nobody works for a machine that is paused. In a process of its own, as nextest has it: other machines' threads have the
+/// same name.
+#[test]
+fn a_paused_machine_is_at_rest() {
+    let kernels = Kernels::new();
+    let vm = kernels.machine(SPIN).build().unwrap();
+    vm.start().unwrap();
+    vm.pause().unwrap();
+    // Past the time of the next look at a running guest.
+    std::thread::sleep(Duration::from_secs(1));
+    let before = wake_ups("purlin-vm");
+    std::thread::sleep(Duration::from_millis(500));
+    let woken = wake_ups("purlin-vm") - before;
+    assert!(woken < 20, "{woken} times");
+    vm.resume().unwrap();
+    vm.kill();
+    wait(&vm);
+}
+
+/// How often a thread of this process has waited for something.
+fn wake_ups(thread: &str) -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let mut all = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
+    let status = all.find(|status| status.starts_with(&format!("Name:\t{thread}\n"))).unwrap();
+    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.unwrap().trim().parse().unwrap()
+}

@@ -100,7 +100,8 @@ pub enum Event {
         stage: Stage,
         /// The system call's error, if it was one.
         errno: Option<Errno>,
-        /// For people; at most [`MAX_MESSAGE`] bytes, with anything that is not UTF-8 replaced.
+        /// For people; at most [`MAX_MESSAGE`] bytes, with anything that is not UTF-8 replaced, and control characters, which
+        /// could be meant for a terminal or a log.
         message: String,
     },
     /// The last message: everything is written back and the machine restarts now, which the host need not wait for.
@@ -150,7 +151,7 @@ impl Event {
                 Self::SetupFailed {
                     stage: Stage::from_number(*payload.first()?),
                     errno: (errno != 0).then_some(Errno(errno)),
-                    message: String::from_utf8_lossy(text).into_owned(),
+                    message: printable(text),
                 }
             }
             EXITED => Self::Exited { code: i32::from_le_bytes(field(payload, 0)?) },
@@ -204,6 +205,11 @@ impl Request {
             _ => return None,
         })
     }
+}
+
+fn printable(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
@@ -281,6 +287,14 @@ mod tests {
         assert_eq!(request(b"\x81\x01\0\0"), None);
         assert_eq!(request(b"\x83\x01\x04\0\0\0\0\0"), None);
         assert_eq!(request(b"\xff\x01\x04\0\x07\0\0\0"), None);
+    }
+
+    /// The host prints it.
+    #[test]
+    fn texts_cannot_command_a_terminal() {
+        let said = event(b"\x03\x01\x0d\0\x07\x02\0\0\0\x1b[2J\na\xc2\x9b\xff");
+        let Some(Event::SetupFailed { message, .. }) = said else { panic!("{said:?}") };
+        assert_eq!(message, "\u{fffd}[2J\u{fffd}a\u{fffd}\u{fffd}");
     }
 
     #[test]

@@ -116,6 +116,9 @@ impl VcpuGroup {
     /// runs as before.
     pub fn pause(&mut self, deadline: Instant) -> Result<(), GroupError> {
         let next = self.state.after(Move::Pause)?;
+        if next == self.state {
+            return Ok(());
+        }
         let answers = self.send(VcpuCommand::Pause);
         if let Err(e) = self.collect(&answers, deadline) {
             self.send(VcpuCommand::Resume);

@@ -107,6 +107,20 @@ fn a_pause_past_its_deadline_leaves_the_guest_running() {
     assert!(guest.port.wait_until(|c| c.reads > before + 1));
 }
 
+/// Nothing is asked of a guest that is paused already, so there is nothing to be late.
+#[test]
+fn a_second_pause_past_its_deadline_leaves_the_guest_paused() {
+    let mut guest = machine(&ECHO, 1, Duration::ZERO);
+    guest.group.start().unwrap();
+    guest.group.pause(soon()).unwrap();
+    let before = guest.port.get(|c| c.reads);
+    for _ in 0..50 {
+        guest.group.pause(Instant::now()).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!((guest.port.get(|c| c.reads), guest.group.state()), (before, RunState::Paused));
+}
+
 #[test]
 fn threads_and_descriptors_after_a_machine_equal_those_before() {
     let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();

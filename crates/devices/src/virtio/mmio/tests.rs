@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -176,6 +177,41 @@ fn identity_and_config() {
     assert_eq!((s.get(0xb0), s.get(0xb4)), (u32::MAX, u32::MAX));
     s.dev.write(0x102, &[9]);
     assert_eq!(s.log.lock().unwrap().config_writes, [(2, vec![9])]);
+}
+
+thread_local! {
+    static LOGGED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Counts what the calling thread logs.
+struct Counting;
+
+impl log::Log for Counting {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, _: &log::Record<'_>) {
+        LOGGED.set(LOGGED.get() + 1);
+    }
+    fn flush(&self) {}
+}
+
+/// A driver that gives queues of no memory, again and again, does not fill the log.
+#[test]
+fn what_cannot_be_activated_is_told_once() {
+    log::set_logger(&Counting).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    let mut s = Setup::new();
+    for _ in 0..100 {
+        s.negotiate(1 << 29 | 1 << 32);
+        s.set_queue(0);
+        for (register, value) in [(0x44, 0), (0x80, 0xffff_f000), (0x44, 1), (0x70, 0xf)] {
+            s.set(register, value);
+        }
+        assert_ne!(s.get(0x70) & 0x40, 0, "needs reset");
+        s.set(0x70, 0);
+    }
+    assert_eq!((LOGGED.get(), s.log.lock().unwrap().activations), (1, 0));
 }
 
 #[test]

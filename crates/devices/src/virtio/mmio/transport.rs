@@ -44,6 +44,8 @@ pub struct MmioTransport<D: VirtioDevice> {
     events: Vec<Arc<EventFd>>,
     shm: Option<Window>,
     shown: Shown,
+    /// That it cannot be activated is in the log. A driver can try as often as it likes.
+    told: bool,
 }
 
 impl VirtioDevice for Box<dyn VirtioDevice> {
@@ -122,6 +124,7 @@ impl<D: VirtioDevice> MmioTransport<D> {
             interrupt: Arc::new(MmioInterrupt::new(irq, &page)),
             shown: Shown::new(page),
             shm: shm.map(|(_, window)| window),
+            told: false,
         })
     }
 
@@ -249,7 +252,9 @@ impl<D: VirtioDevice> MmioTransport<D> {
     fn activate(&mut self) {
         let outcome = self.context(&self.registers).and_then(|context| self.device.activate(context));
         if let Err(e) = outcome {
-            log::error!("{:?} cannot be activated: {e}", self.device.device_type());
+            if !std::mem::replace(&mut self.told, true) {
+                log::error!("{:?} cannot be activated: {e}", self.device.device_type());
+            }
             self.interrupt.needs_reset();
         }
         self.show();
