@@ -104,6 +104,21 @@ static void mappings_are_the_file(void)
     HOLDS(pread(fd, buffer, 5, 0) == 5 && memcmp(buffer, "after", 5) == 0);
 }
 
+static void mappings_do_not_append(void)
+{
+    put("f", "0123456789");
+    int fd = open("f", O_RDWR | O_APPEND);
+    char *map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    HOLDS(map != MAP_FAILED);
+    memcpy(map + 2, "page", 4);
+    HOLDS(msync(map, 4096, MS_SYNC) == 0 && munmap(map, 4096) == 0);
+    HOLDS(look("f").st_size == 10 && text_is("f", "01page6789"));
+    HOLDS(write(fd, "+", 1) == 1 && text_is("f", "01page6789+"));
+    HOLDS(fcntl(fd, F_SETFL, 0) == 0 && pwrite(fd, "FREE", 4, 2) == 4 && text_is("f", "01FREE6789+"));
+    int other = open("f", O_WRONLY);
+    HOLDS(fcntl(other, F_SETFL, O_APPEND) == 0 && write(other, "!", 1) == 1 && text_is("f", "01FREE6789+!"));
+}
+
 static void space_is_allocated_and_punched(void)
 {
     int fd = open("f", O_RDWR | O_CREAT, 0644);
@@ -197,6 +212,7 @@ const struct rule data_rules[] = {
     { "vectors and shared offsets", vectors_and_shared_offsets, BOTH },
     { "large transfers keep their bytes", large_transfers_keep_their_bytes, BOTH },
     { "mappings are the file", mappings_are_the_file, BOTH },
+    { "mappings do not append", mappings_do_not_append, BOTH },
     { "space is allocated and punched", space_is_allocated_and_punched, BOTH },
     { "ranges are copied", ranges_are_copied, BOTH },
     { "files without a name", files_without_a_name, BOTH },

@@ -123,10 +123,17 @@ pub(super) fn open_dir(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 
 /// Opens what an `O_PATH` descriptor stands for. The caller has checked that it is a regular file: opening
 /// anything else could block, or touch a device of the host.
+///
+/// Without O_APPEND, with which Linux heeds no offset, not even that of a page of a mapping; but a file that can only be
+/// appended to (`chattr +a`) opens no other way.
 pub(super) fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> Result<File, Errno> {
     let path = ProcPath::new(fd);
     let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    retry(|| openat(CWD, path.as_c_str(), flags, Mode::empty())).map(File::from)
+    let open = |flags| retry(|| openat(CWD, path.as_c_str(), flags, Mode::empty())).map(File::from);
+    match open(flags - OFlags::APPEND) {
+        Err(Errno::PERM) if flags.contains(OFlags::APPEND) => open(flags),
+        result => result,
+    }
 }
 
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {

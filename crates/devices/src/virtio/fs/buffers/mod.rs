@@ -17,6 +17,14 @@ use sys::HostBuffer;
 /// is not offered) is cut off, and a file takes no more in one call (`IOV_MAX`).
 const MAX_DESCRIPTORS: usize = 1024;
 
+/// Where in a file bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    At(u64),
+    /// Wherever the file ends then.
+    End,
+}
+
 /// One direction of a chain; reading or writing takes from the front.
 #[derive(Debug)]
 pub(super) struct Buffers {
@@ -150,13 +158,20 @@ impl Buffers {
         self.transfer(len, |list| sys::read_file(file, list, offset, wait))
     }
 
-    /// Writes up to `len` bytes from the front to `file` from `offset` on.
+    /// Writes up to `len` bytes from the front to `file`.
     ///
     /// # Errors
     ///
     /// Of pwritev2(2).
-    pub fn drain(&mut self, file: &File, len: usize, offset: u64) -> io::Result<usize> {
-        self.transfer(len, |list| sys::write_file(file, list, offset))
+    pub fn drain(&mut self, file: &File, len: usize, target: Target) -> io::Result<usize> {
+        self.transfer(len, |list| match sys::write_file(file, list, target) {
+            // A host that cannot append by itself: to where the file ends now, which is where the guest, having asked,
+            // takes it to end.
+            Err(e) if target == Target::End && e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                sys::write_file(file, list, Target::At(file.metadata()?.len()))
+            }
+            result => result,
+        })
     }
 
     /// Calls `each` with the first `len` bytes, which must be there, piece by piece, and takes them off. False if

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use super::Target;
 use purlin_vmm_core::memory::{
     GuestAddress, GuestMemory, GuestMemoryRegion, GuestRam, MemoryRegionAddress, VolatileSlice, Window,
 };
@@ -110,11 +111,15 @@ pub(super) fn read_file(file: &File, list: &[HostBuffer], offset: u64, wait: boo
     retry(|| unsafe { libc::preadv2(file.as_raw_fd(), list.as_ptr().cast(), count, offset, flags) })
 }
 
-/// pwritev(2) from guest memory that the caller keeps alive.
-pub(super) fn write_file(file: &File, list: &[HostBuffer], offset: u64) -> io::Result<usize> {
+/// pwritev2(2) from guest memory that the caller keeps alive.
+pub(super) fn write_file(file: &File, list: &[HostBuffer], target: Target) -> io::Result<usize> {
+    let (offset, flags) = match target {
+        Target::At(offset) => (offset, 0),
+        Target::End => (0, libc::RWF_APPEND),
+    };
     let (offset, count) = arguments(offset, list)?;
     // SAFETY: as for `read_file`; the kernel only reads the bytes.
-    retry(|| unsafe { libc::pwritev(file.as_raw_fd(), list.as_ptr().cast(), count, offset) })
+    retry(|| unsafe { libc::pwritev2(file.as_raw_fd(), list.as_ptr().cast(), count, offset, flags) })
 }
 
 fn arguments(offset: u64, list: &[HostBuffer]) -> io::Result<(i64, libc::c_int)> {

@@ -46,7 +46,7 @@ impl FileServer {
         let mode = Mode::from_raw_mode(args.mode & 0o7777);
         let made = {
             let _acting = self.act_as(header)?;
-            self.with_room(|_| sys::create_at(dir.as_fd(), name, flags, mode))
+            self.with_room(|_| sys::create_at(dir.as_fd(), name, flags - OFlags::APPEND, mode))
         };
         match made {
             Ok(file) => {
@@ -73,7 +73,7 @@ impl FileServer {
         let mode = Mode::from_raw_mode(args.mode & 0o7777);
         let file = {
             let _acting = self.act_as(header)?;
-            self.with_room(|_| sys::create_nameless(dir.as_fd(), flags, mode))?
+            self.with_room(|_| sys::create_nameless(dir.as_fd(), flags - OFlags::APPEND, mode))?
         };
         let entry = self.learn_nameless(&file)?;
         let open = self.add_created(entry.nodeid, flags - OFlags::EXCL, file);

@@ -1,13 +1,14 @@
 //! Open, read, write and what goes with them.
 
 use fuse_backend_rs::abi::fuse_abi::{
-    CopyFileRangeIn, FallocateIn, LseekOut, OpenOut, ReadIn, WRITE_KILL_PRIV, WriteIn,
+    CopyFileRangeIn, FallocateIn, LseekOut, OpenOut, ReadIn, WRITE_CACHE, WRITE_KILL_PRIV, WriteIn,
 };
-use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fchmod, seek};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fchmod, fcntl_getfl, seek};
 use rustix::io::Errno;
 
 use super::job::Medium;
 use super::{Bulk, FileServer, Job, Reply, Res};
+use crate::virtio::fs::buffers::Target;
 use crate::virtio::fs::message::MAX_DATA;
 use crate::virtio::fs::sys;
 use std::fs::File;
@@ -24,7 +25,8 @@ const LONG_WRITE: usize = 64 << 10;
 /// Most bytes copied for one request.
 const MAX_COPY: usize = 1 << 30;
 
-/// Open flags of the guest that mean something to the host's file, for access mode and writing.
+/// Open flags of the guest that mean something to the host's file, for access mode and writing. O_APPEND is only for
+/// [`sys::reopen`] to know.
 fn host_flags(flags: u32) -> OFlags {
     let kept = OFlags::ACCMODE | OFlags::APPEND | OFlags::TRUNC | OFlags::DSYNC | OFlags::SYNC;
     OFlags::from_bits_retain(flags) & kept
@@ -125,7 +127,8 @@ impl FileServer {
         }
         // A write of a few pages into the host's cache is over sooner than another thread has begun.
         let at_once = len < LONG_WRITE && !flags.intersects(OFlags::SYNC | OFlags::DSYNC);
-        let job = Job::Write { file: Arc::clone(file), offset: args.offset, len };
+        let target = target_of(args, flags, file)?;
+        let job = Job::Write { file: Arc::clone(file), target, len };
         if at_once || *medium == Medium::Memory { job.run(bulk) } else { Ok(Reply::Later(job)) }
     }
 
@@ -187,6 +190,19 @@ impl FileServer {
         let file = self.file(node, fh)?;
         Ok(Reply::Offset(LseekOut { offset: seek(file, to)? }))
     }
+}
+
+/// Where a write goes. Each says how its descriptor is by now, since fcntl(2) may change O_APPEND; pages of a mapping
+/// (`FUSE_WRITE_CACHE`) have their place whatever descriptor they came through.
+fn target_of(args: &WriteIn, opened: OFlags, file: &File) -> Res<Target> {
+    if OFlags::from_bits_retain(args.flags).contains(OFlags::APPEND) && args.fuse_flags & WRITE_CACHE == 0 {
+        return Ok(Target::End);
+    }
+    // A file that the host lets nobody change but at its end: it would append, silently.
+    if opened.contains(OFlags::APPEND) && fcntl_getfl(file)?.contains(OFlags::APPEND) {
+        return Err(Errno::PERM);
+    }
+    Ok(Target::At(args.offset))
 }
 
 /// Takes set-user-id and set-group-id away, as a write by somebody without CAP_FSETID does. The host's

@@ -8,6 +8,7 @@ use rustix::fs::{FallocateFlags, copy_file_range, fallocate, fdatasync, fsync};
 
 use super::io::errno;
 use super::{Bulk, Reply, Res};
+use crate::virtio::fs::buffers::Target;
 
 /// A call on open files. It can be done on any thread, in any order with others: the guest does not send a
 /// request that depends on another before that is answered.
@@ -22,7 +23,7 @@ pub(in crate::virtio::fs) enum Job {
     },
     Write {
         file: Arc<File>,
-        offset: u64,
+        target: Target,
         len: usize,
     },
     Sync {
@@ -48,8 +49,8 @@ impl Job {
     pub fn run(&self, bulk: &mut Bulk) -> Res<Reply> {
         match *self {
             Job::Read { ref file, offset, len, done } => read_on(bulk, file, offset, len, done),
-            Job::Write { ref file, offset, len } => {
-                bulk.readable.drain(file, len, offset).map_err(|e| errno(&e)).map(written)
+            Job::Write { ref file, target, len } => {
+                bulk.readable.drain(file, len, target).map_err(|e| errno(&e)).map(written)
             }
             Job::Sync { ref file, data_only } => {
                 if data_only { fdatasync(file) } else { fsync(file) }.map(|()| Reply::Empty)

@@ -198,8 +198,11 @@ impl Client {
         data: &[u8],
         flags: u32,
     ) -> Result<u32, i32> {
-        let size = data.len() as u32;
-        let args = WriteIn { fh, offset, size, fuse_flags: flags, ..WriteIn::default() };
+        self.write_with(node, WriteIn { fh, offset, fuse_flags: flags, ..WriteIn::default() }, data)
+    }
+
+    pub fn write_with(&mut self, node: u64, args: WriteIn, data: &[u8]) -> Result<u32, i32> {
+        let args = WriteIn { size: data.len() as u32, ..args };
         let reply = self.call(Opcode::Write, node, &[args.as_slice(), data], 8)?;
         Ok(pod::<[u32; 2]>(&reply)[0])
     }

@@ -1,8 +1,10 @@
 //! Contents and attributes of files.
 
+use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
-use fuse_backend_rs::abi::fuse_abi::{Opcode, SetattrIn};
+use fuse_backend_rs::abi::fuse_abi::{Opcode, SetattrIn, WRITE_CACHE, WriteIn};
+use rustix::fs::IFlags;
 use tempfile::tempdir;
 
 use super::client::{Client, ROOT, config};
@@ -57,13 +59,77 @@ fn append_truncate_and_flags() {
     let mut c = Client::new(config(dir.path()));
     let node = c.put(ROOT, "f", b"hello");
     let open = c.open(node, libc::O_WRONLY | libc::O_APPEND).unwrap();
-    assert_eq!(c.write(node, open.fh, 0, b" world"), Ok(6));
+    assert_eq!(c.write_with(node, appending(open.fh), b" world"), Ok(6));
     assert_eq!(std::fs::read(dir.path().join("f")).unwrap(), b"hello world");
     let open = c.open(node, libc::O_WRONLY | libc::O_TRUNC).unwrap();
     assert_eq!(std::fs::read(dir.path().join("f")).unwrap(), b"");
     assert_eq!(c.read(node, open.fh, 0, 1), Err(libc::EBADF), "write-only handle");
     let open = c.open(node, libc::O_RDONLY).unwrap();
     assert_eq!(c.write(node, open.fh, 0, b"x"), Err(libc::EBADF), "read-only handle");
+}
+
+/// A write on a descriptor with O_APPEND; the guest's idea of the end may be old.
+fn appending(fh: u64) -> WriteIn {
+    WriteIn { fh, offset: 2, flags: libc::O_APPEND as u32, ..WriteIn::default() }
+}
+
+/// Linux writes the pages of a mapping through any descriptor that may write.
+#[test]
+fn pages_of_a_mapping_stay_in_place_on_an_appending_descriptor() {
+    let dir = tempdir().unwrap();
+    let mut c = Client::new(config(dir.path()));
+    let old = c.put(ROOT, "old", b"0123456789");
+    let opened = c.open(old, libc::O_RDWR | libc::O_APPEND).unwrap();
+    let (new, made) = c.create(ROOT, "new", libc::O_RDWR | libc::O_APPEND, 0o644).unwrap();
+    let (new, made) = (new.nodeid, made.fh);
+    c.write_with(new, appending(made), b"0123456789").unwrap();
+    for after_restore in [false, true] {
+        for (node, fh, name) in [(old, opened.fh, "old"), (new, made, "new")] {
+            fs::write(dir.path().join(name), "0123456789").unwrap();
+            // With the flags of the descriptor too, as other kernels might.
+            for flags in [0, libc::O_APPEND as u32] {
+                let page = WriteIn { fuse_flags: WRITE_CACHE, flags, ..appending(fh) };
+                assert_eq!(c.write_with(node, page, b"page"), Ok(4));
+            }
+            let text = || fs::read_to_string(dir.path().join(name)).unwrap();
+            assert_eq!(text(), "01page6789", "{name}, {after_restore}");
+            assert_eq!(c.write_with(node, appending(fh), b"+"), Ok(1));
+            assert_eq!(text(), "01page6789+", "{name}, {after_restore}");
+            // fcntl(2) took O_APPEND from the descriptor.
+            assert_eq!(c.write_with(node, WriteIn { flags: 0, ..appending(fh) }, b"FREE"), Ok(4));
+            assert_eq!(text(), "01FREE6789+", "{name}, {after_restore}");
+        }
+        if !after_restore {
+            super::life::move_to_new_device(&mut c, config(dir.path()));
+        }
+    }
+}
+
+/// Needs root, and a file system with attributes.
+#[test]
+fn a_file_that_can_only_be_appended_to() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let mut c = Client::new(config(dir.path()));
+    let node = c.put(ROOT, "log", b"one");
+    let file = fs::File::open(dir.path().join("log")).unwrap();
+    let before = rustix::fs::ioctl_getflags(&file);
+    if before.and_then(|flags| rustix::fs::ioctl_setflags(&file, flags | IFlags::APPEND)).is_err() {
+        println!("skipped: {:?} has no attributes", dir.path());
+        return;
+    }
+    let opened = c.open(node, libc::O_WRONLY | libc::O_APPEND).map(|open| open.fh);
+    let plain = c.open(node, libc::O_WRONLY).map(|_| ());
+    let fh = opened.unwrap_or(0);
+    let appended = c.write_with(node, appending(fh), b" two");
+    let page = c.write_with(node, WriteIn { fuse_flags: WRITE_CACHE, ..appending(fh) }, b"page");
+    let text = fs::read_to_string(dir.path().join("log")).unwrap();
+    // First of all, so that the directory can be removed.
+    rustix::fs::ioctl_setflags(&file, before.unwrap()).unwrap();
+    assert_eq!((plain, appended, page), (Err(libc::EPERM), Ok(4), Err(libc::EPERM)));
+    assert_eq!(text, "one two");
 }
 
 #[test]

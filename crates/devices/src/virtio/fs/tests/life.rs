@@ -19,7 +19,7 @@ fn soon() -> Instant {
 }
 
 /// Saves the client's device and goes on with a new one restored from that.
-fn move_to_new_device(c: &mut Client, config: FsConfig) {
+pub fn move_to_new_device(c: &mut Client, config: FsConfig) {
     c.device.quiesce(soon()).unwrap();
     let section = c.device.save().unwrap();
     let mut fresh = Fs::new(config).unwrap();
