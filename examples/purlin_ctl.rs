@@ -11,7 +11,8 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-const USAGE: &str = "usage: purlin-ctl SOCKET status|stats|stop|kill|pause|resume|wait [ARGUMENT=NUMBER...]";
+const USAGE: &str =
+    "usage: purlin-ctl SOCKET status|stats|stop|ctrl_alt_del|kill|pause|resume|wait [ARGUMENT=NUMBER...]";
 /// What the client calls its only request.
 const ID: u64 = 1;
 

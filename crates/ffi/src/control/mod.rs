@@ -49,7 +49,8 @@
 //! {"v":1,"event":"ended","data":{"code":0,"reason":"exited","text":"the workload ended"}}
 //! ```
 //!
-//! Reasons: `exited`, `stopped`, `setup_failed`, `reset`, `powered_off`, `halted`, `triple_fault`, `failed`, `killed`.
+//! Reasons: `exited`, `stopped`, `stop_timed_out`, `setup_failed`, `reset`, `powered_off`, `halted`, `triple_fault`,
+//! `failed`, `killed`.
 //!
 //! Error codes: `bad_request` (no JSON, a field that is missing, unknown or of the wrong kind), `too_long`,
 //! `unsupported_version`, `unknown_call`, `bad_argument`, `not_started`, `ended`, `failed` (the text says why),

@@ -145,4 +145,36 @@ mod tests {
         assert_eq!(status_of(Phase::Ended(exit))["end"]["code"], 7);
         assert_eq!(serde_json::from_str::<Value>(&hello()).unwrap()["data"]["calls"], json!(CALLS));
     }
+
+    /// Every word this server says is in the list of the protocol, and every call in the client's usage.
+    #[test]
+    fn words_are_listed() {
+        let protocol = include_str!("mod.rs");
+        let (_, listed) = protocol.split_once("//! Reasons: ").unwrap();
+        let (listed, _) = listed.split_once("Error codes").unwrap();
+        let reasons = [
+            ExitReason::Exited,
+            ExitReason::Stopped,
+            ExitReason::StopTimedOut,
+            ExitReason::SetupFailed(SetupFailure::new("")),
+            ExitReason::GuestReset,
+            ExitReason::PoweredOff,
+            ExitReason::GuestHalted,
+            ExitReason::TripleFault,
+            ExitReason::Failed(String::new()),
+            ExitReason::Killed,
+        ];
+        for reason in reasons {
+            let word = end(&VmExit { code: 0, reason })["reason"].as_str().unwrap().to_owned();
+            assert!(listed.contains(&format!("`{word}`")), "{word}");
+        }
+
+        let client = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/purlin_ctl.rs");
+        let client = std::fs::read_to_string(client).unwrap();
+        let usage = client.lines().find(|line| line.contains("usage: ")).unwrap();
+        for call in CALLS {
+            assert!(protocol.contains(&format!("//! | `{call}` |")), "{call}");
+            assert!(usage.split([' ', '|']).any(|word| word == call), "{call}: {usage}");
+        }
+    }
 }
