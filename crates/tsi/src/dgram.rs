@@ -173,7 +173,7 @@ impl Dgram {
 }
 
 /// Where the kernel takes the wildcard to: the loopback address.
-fn reached(ip: IpAddr) -> IpAddr {
+pub(crate) fn reached(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),

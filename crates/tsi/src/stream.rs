@@ -43,6 +43,8 @@ pub(crate) struct Attempt {
     pub tell: Tell,
     /// A REQUEST that came before its time: window and progress of the guest.
     pub held: Option<(u32, u32)>,
+    /// It goes to this listener's socket, which is the guest's own, and so past the policy.
+    pub own: Option<SocketId>,
     pub preamble: Option<Preamble>,
     /// Until when a full backlog is tried again.
     pub retry_until: Instant,

@@ -1,10 +1,11 @@
 //! Streams to the outside: connects of TSI sockets, and connections of the guest to mapped ports.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::{Body, Key, Muxer, Owner, Record};
 use crate::config::Dial;
+use crate::dgram::reached;
 use crate::io::{Action, Flow, Preamble, Protocol, QueryId, SocketId, Verdict};
 use crate::slots::Id;
 use crate::stream::{Attempt, Origin, Phase, Stream, Tell};
@@ -50,6 +51,7 @@ impl Muxer {
             actual: addr.clone(),
             tell,
             held: None,
+            own: None,
             preamble: None,
             retry_until: now.checked_add(limits.connect_retry).unwrap_or(now),
             retry: None,
@@ -67,9 +69,12 @@ impl Muxer {
 
     /// Finds out whether a connect may leave.
     fn judge_stream(&mut self, id: Id, destination: SocketAddr) {
-        if let Some(own) = self.own_listener(destination) {
+        if let Some((listener, addr)) = self.own_listener(destination) {
             // Never leaves the machine, so it is none of the policy's business.
-            self.start_attempt(id, own, None);
+            if let Some(Phase::Connecting(attempt)) = self.stream_mut(id).map(|s| &mut s.phase) {
+                attempt.own = Some(listener);
+            }
+            self.start_attempt(id, addr, None);
         } else if self.config.ask_policy {
             let flow = Flow { protocol: Protocol::Tcp, destination };
             self.actions.push_back(Action::AskPolicy { id: QueryId { record: id, destination }, flow });
@@ -114,26 +119,43 @@ impl Muxer {
         self.start_attempt(id, actual.into(), preamble);
     }
 
-    /// The host address of a listener of this guest, if the destination is one.
-    fn own_listener(&self, destination: SocketAddr) -> Option<SockAddr> {
-        let ip = destination.ip().to_canonical();
-        let near = ip.is_loopback() || ip.is_unspecified();
-        let bound = self.listeners.iter().find_map(|&id| {
-            let listener = self.listener(id)?;
-            let requested = listener.requested.inet()?;
-            let bound = listener.bound.as_ref()?.inet()?;
-            let here = near || requested.ip() == ip;
-            (here && requested.port() == destination.port() && answers(requested.ip(), ip)).then_some(bound)
+    /// The host's socket of a listener of this guest, and an address at which nothing but it is reached, if
+    /// the destination is one.
+    fn own_listener(&self, destination: SocketAddr) -> Option<(SocketId, SockAddr)> {
+        let ip = reached(destination.ip());
+        let (socket, bound) = self.listeners.iter().find_map(|&id| {
+            let requested = self.listener(id)?.requested.inet()?;
+            // What the host has is told by the one that holds the socket.
+            let holder = self.listener(self.socket_holder(id))?;
+            let (socket, bound) = (holder.socket?, holder.bound.as_ref()?.inet()?);
+            let here = ip.is_loopback() || requested.ip() == ip;
+            let answered = answers(bound.ip(), holder.v6_only, ip);
+            (here && requested.port() == destination.port() && answered).then_some((socket, bound))
         })?;
         let ip = match bound.ip() {
-            IpAddr::V4(any) if any.is_unspecified() => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            IpAddr::V4(any) if any.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(any) if any.is_unspecified() && destination.is_ipv4() => {
-                IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)
+                IpAddr::V4(Ipv4Addr::LOCALHOST)
             }
-            IpAddr::V6(any) if any.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            IpAddr::V6(any) if any.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
             other => other,
         };
-        Some(SocketAddr::new(ip, bound.port()).into())
+        Some((socket, SocketAddr::new(ip, bound.port()).into()))
+    }
+
+    /// A listener's socket is closed. What still connects to it would be let in, unasked, by whoever listens
+    /// there next.
+    pub(super) fn refuse_connects_to(&mut self, listener: SocketId) {
+        let waits = |phase: &Phase| matches!(phase, Phase::Connecting(a) if a.own == Some(listener));
+        let waiting: Vec<Id> = self
+            .records
+            .iter()
+            .filter(|(_, record)| matches!(&record.body, Body::Stream(stream) if waits(&stream.phase)))
+            .map(|(id, _)| id)
+            .collect();
+        for id in waiting {
+            self.give_up_connect(id, errno::ECONNREFUSED);
+        }
     }
 
     fn start_attempt(&mut self, id: Id, actual: SockAddr, preamble: Option<Preamble>) {
@@ -243,6 +265,7 @@ impl Muxer {
             actual: addr.clone(),
             tell: Tell::Nobody,
             held: Some((header.buf_alloc, header.fwd_cnt)),
+            own: None,
             preamble: None,
             retry_until: now.checked_add(patience).unwrap_or(now),
             retry: None,
@@ -275,11 +298,10 @@ impl Muxer {
 }
 
 /// True if a listener on `bound` gets connections to `ip`.
-fn answers(bound: IpAddr, ip: IpAddr) -> bool {
-    let bound = bound.to_canonical();
-    match bound {
+fn answers(bound: IpAddr, v6_only: bool, ip: IpAddr) -> bool {
+    match bound.to_canonical() {
         IpAddr::V4(any) if any.is_unspecified() => ip.is_ipv4(),
-        IpAddr::V6(any) if any.is_unspecified() => true,
-        other => other == ip || (ip.is_unspecified() && other.is_loopback()),
+        IpAddr::V6(any) if any.is_unspecified() => ip.is_ipv6() || !v6_only,
+        other => other == ip,
     }
 }

@@ -72,6 +72,7 @@ impl Muxer {
                     && let Some(socket) = socket
                 {
                     self.close(socket, false);
+                    self.refuse_connects_to(socket);
                 }
                 self.drop_offers_of(id);
             }

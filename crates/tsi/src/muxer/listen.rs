@@ -121,8 +121,7 @@ impl Muxer {
         listener.v6_only = v6_only;
         let (requested, backlog, is_port) = (listener.requested.clone(), listener.backlog, listener.is_port);
         let addr = if is_port { Ok(requested) } else { self.host_address(&requested) };
-        if !v6_only
-            && let Ok(addr) = &addr
+        if let Ok(addr) = &addr
             && self.share_listener(id, addr)
         {
             return;

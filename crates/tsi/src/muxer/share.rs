@@ -23,10 +23,12 @@ impl Muxer {
                 && self.host_address(&listener.requested).is_ok_and(|its| its == *addr)
         });
         let Some(holder) = holder else { return false };
-        let bound = self.listener(holder).and_then(|l| l.bound.clone());
+        let Some((bound, v6_only)) = self.listener(holder).map(|l| (l.bound.clone(), l.v6_only)) else {
+            return false;
+        };
         self.listeners.push(id);
         if let Some(listener) = self.listener_mut(id) {
-            listener.shares = Some(holder);
+            (listener.shares, listener.v6_only) = (Some(holder), v6_only);
         }
         if let Some(holder) = self.listener_mut(holder) {
             holder.sharers.push(id);
@@ -68,6 +70,7 @@ impl Muxer {
         }
         if let Some(other) = self.listener_mut(heir) {
             (other.shares, other.sharers) = (None, listener.sharers);
+            (other.bound, other.v6_only) = (listener.bound, listener.v6_only);
             (other.socket, other.acceptable) = (Some(socket), listener.acceptable);
         }
         if let Some(entry) = self.sockets.get_mut(socket.0) {

@@ -18,6 +18,110 @@ fn the_guests_own_listeners_are_found_past_the_policy() {
     assert_eq!(addr.inet().unwrap().to_string(), "127.0.0.1:18000");
 }
 
+/// Answers the listen of an IPv6 wildcard beside an IPv4 listener: both families at once are refused.
+fn listening_on_v6_beside_v4(b: &mut Bench, port: u32, addr: &str) -> SocketId {
+    b.create(port, 10, 1);
+    b.listen(port, 5, addr);
+    let Action::Listen { socket, v6_only: false, .. } = b.action() else { panic!() };
+    b.event(socket, SocketEvent::Refused(98));
+    let Action::Listen { socket, addr, v6_only: true, .. } = b.action() else { panic!() };
+    b.event(socket, SocketEvent::Listening(addr));
+    assert_eq!(b.reply(control::LISTEN), 0);
+    socket
+}
+
+/// Where a connect goes without a question, if it does.
+fn unasked(b: &mut Bench, port: u32, addr: &str) -> Option<String> {
+    b.create(port, if addr.starts_with('[') { 10 } else { 2 }, 1);
+    b.ask_addr(control::CONNECT, port, addr);
+    match b.action() {
+        Action::Connect { addr, .. } => Some(addr.inet().unwrap().to_string()),
+        Action::AskPolicy { .. } => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_port_of_the_host_beside_a_listener_of_the_guest_is_not_the_guests() {
+    let mut b = Bench::with(|c| c.ask_policy = true);
+    // The host has 127.0.0.1:8000. The guest's IPv4 listener makes its IPv6 one an IPv6-only one.
+    listening_on(&mut b, 6000, 5, "127.0.0.2:8000");
+    let v6 = listening_on_v6_beside_v4(&mut b, 6001, "[::]:8000");
+    let table = [
+        ("127.0.0.1:8000", None),
+        ("[::ffff:127.0.0.1]:8000", None),
+        ("0.0.0.0:8000", None),
+        ("[::ffff:0.0.0.0]:8000", None),
+        ("127.0.0.2:8000", Some("127.0.0.2:8000")),
+        ("[::ffff:127.0.0.2]:8000", Some("127.0.0.2:8000")),
+        ("[::1]:8000", Some("[::1]:8000")),
+        ("[::]:8000", Some("[::1]:8000")),
+        ("127.0.0.2:8001", None),
+        ("192.0.2.1:8000", None),
+    ];
+    let check = |b: &mut Bench, first: u32| {
+        for (n, (addr, want)) in (first..).zip(table) {
+            assert_eq!(unasked(b, n, addr).as_deref(), want, "{addr}");
+        }
+    };
+    check(&mut b, 7000);
+    // One that has only a share in that socket, and then the whole of it.
+    b.create(6002, 10, 1);
+    b.listen(6002, 5, "[::]:8000");
+    assert_eq!(b.reply(control::LISTEN), 0);
+    assert!(b.actions().is_empty());
+    check(&mut b, 7100);
+    b.release(6001, 620);
+    assert!(b.actions().is_empty());
+    check(&mut b, 7200);
+    // The same after a restore.
+    let state = b.muxer.save();
+    b.release(6002, 620);
+    let closed = b.actions();
+    assert!(closed.contains(&Action::Close { socket: v6, abort: false }), "{closed:?}");
+    assert_eq!(unasked(&mut b, 7300, "[::1]:8000"), None);
+    let mut b = Bench::with(|c| c.ask_policy = true);
+    b.muxer.restore(&state).unwrap();
+    b.packets();
+    for action in b.actions() {
+        let Action::Listen { socket, addr, .. } = action else { panic!("{action:?}") };
+        b.event(socket, SocketEvent::Listening(addr));
+    }
+    check(&mut b, 7400);
+}
+
+#[test]
+fn ipv6_only_listeners_share_a_socket_after_a_restore() {
+    let mut b = Bench::new();
+    listening_on(&mut b, 6000, 5, "127.0.0.2:8000");
+    listening_on_v6_beside_v4(&mut b, 6001, "[::]:8000");
+    b.create(6002, 10, 1);
+    b.listen(6002, 5, "[::]:8000");
+    let state = b.muxer.save();
+    assert!(state.listeners.iter().all(|l| l.v6_only == l.requested.inet().unwrap().is_ipv6()));
+    let mut b = Bench::new();
+    b.muxer.restore(&state).unwrap();
+    let opened: Vec<bool> =
+        b.actions().iter().map(|a| matches!(a, Action::Listen { v6_only: true, .. })).collect();
+    assert_eq!(opened, [false, true]);
+}
+
+#[test]
+fn a_connect_to_a_listener_of_the_guest_ends_with_the_listener() {
+    let mut b = Bench::with(|c| c.ask_policy = true);
+    let listener = listening_on(&mut b, 6000, 5, "0.0.0.0:8000");
+    b.create(GP, 2, 1);
+    b.connect("127.0.0.1:8000");
+    // Its queue is full, so the host goes on trying.
+    let Action::Connect { socket, .. } = b.action() else { panic!() };
+    b.release(6000, 620);
+    let closed = [listener, socket].map(|socket| Action::Close { socket, abort: socket != listener });
+    assert_eq!(b.actions(), closed);
+    assert_eq!(b.reply(control::CONNECT), -111);
+    b.connect("127.0.0.1:8000");
+    assert!(matches!(b.action(), Action::AskPolicy { .. }), "the port is anybody's now");
+}
+
 #[test]
 fn verdicts_on_streams() {
     let ask = |family: u16, addr: &str| {
