@@ -52,7 +52,9 @@
 //!
 //! # Threads
 //!
-//! Each device has a thread of its own with a umask of its own (0); the process's umask is untouched. What may
+//! Each device has a thread of its own with a umask of its own (0); the process's umask is untouched. Where the host
+//! refuses that (Docker's seccomp profile refuses every `unshare` without CAP_SYS_ADMIN), what the umask took from
+//! a new file is given back right after it was made, so that the guest gets the modes it asks for there too. What may
 //! wait for the host goes to up to four further threads, and others are served meanwhile: reads of what the host
 //! does not have in memory (it tells, by `RWF_NOWAIT`), long writes, `fsync`, `fallocate`, copies. Reads and
 //! writes on a file system in memory are done at once. A guest that makes one request after another is waited for

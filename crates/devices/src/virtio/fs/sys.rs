@@ -4,6 +4,7 @@
 //! every open of a path is `openat2` below a directory descriptor without following links, so nothing
 //! outside the shared directory can be reached, whoever changes the tree meanwhile.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::Write;
@@ -11,7 +12,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use fuse_backend_rs::abi::fuse_abi::Attr;
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags, makedev, openat, openat2, statx,
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags, chmodat, getxattr_query, makedev, openat,
+    openat2, statx,
 };
 use rustix::io::Errno;
 
@@ -174,8 +176,18 @@ pub(super) fn check_proc() -> Result<(), Errno> {
     }
 }
 
+thread_local! {
+    /// Whether this thread has a umask of its own, 0.
+    static OWN_UMASK: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Gives the calling thread its own umask, 0, so that files get exactly the mode the guest asks for.
 /// The umask of the process, and of its other threads, stays.
+///
+/// # Errors
+///
+/// The host does not allow it; the system call filters of containers often refuse `unshare` whatever it is for.
+/// What this thread makes is then mended by [`stat_made`].
 pub(super) fn private_umask() -> Result<(), Errno> {
     // SAFETY: unshare takes no pointers; CLONE_FS gives only this thread its own umask and working
     // directory, which Rust's standard library does not rely on being shared.
@@ -183,7 +195,43 @@ pub(super) fn private_umask() -> Result<(), Errno> {
         return Err(last_errno());
     }
     rustix::process::umask(Mode::empty());
+    OWN_UMASK.set(true);
     Ok(())
+}
+
+/// Attributes of the file that was just made in `dir` with the mode `asked`, which it has then.
+pub(super) fn stat_made(dir: BorrowedFd<'_>, made: BorrowedFd<'_>, asked: Mode) -> Result<Statx, Errno> {
+    let st = stat_fd(made)?;
+    let taken = taken_by_umask(&st, asked);
+    if taken == 0 || has_default_acl(dir) {
+        return Ok(st);
+    }
+    let mode = Mode::from_raw_mode((u32::from(st.stx_mode) & 0o7777) | taken);
+    match retry(|| chmodat(CWD, ProcPath::new(made).as_c_str(), mode, AtFlags::empty())) {
+        Ok(()) => stat_fd(made),
+        // A file system without modes, or somebody else's file already: it is there all the same.
+        Err(_) => Ok(st),
+    }
+}
+
+/// The same for the entry `name`, of whatever kind, which is not followed.
+pub(super) fn stat_made_at(dir: BorrowedFd<'_>, name: &CStr, asked: Mode) -> Result<Statx, Errno> {
+    let st = stat_at(dir, name)?;
+    if taken_by_umask(&st, asked) == 0 {
+        return Ok(st);
+    }
+    let made = open_path(dir, name)?;
+    stat_made(dir, made.as_fd(), asked)
+}
+
+/// The permissions that are missing and may have been taken by the umask of the process.
+fn taken_by_umask(st: &Statx, asked: Mode) -> u32 {
+    if OWN_UMASK.get() { 0 } else { asked.as_raw_mode() & 0o777 & !u32::from(st.stx_mode) }
+}
+
+/// In a directory that has one, it takes the place of the umask.
+fn has_default_acl(dir: BorrowedFd<'_>) -> bool {
+    getxattr_query(ProcPath::new(dir).as_c_str(), c"system.posix_acl_default").is_ok_and(|len| len > 0)
 }
 
 fn last_errno() -> Errno {

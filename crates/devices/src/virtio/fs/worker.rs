@@ -225,9 +225,8 @@ impl FsWorker {
 
 impl MutEventSubscriber for FsWorker {
     fn init(&mut self, ops: &mut EventOps) {
-        if let Err(e) = sys::private_umask() {
-            self.breakage.report(&format_args!("cannot set up the thread: {e}"), &*self.interrupt);
-        }
+        // Where that is refused, new files are given their mode a second time.
+        let _ = sys::private_umask();
         // Edge triggered, so that the counters need not be read: every notification is an edge. The index of a
         // queue fits: there are two.
         let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;

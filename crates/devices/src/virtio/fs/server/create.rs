@@ -26,7 +26,13 @@ impl FileServer {
         self.share.own.act_as(header.uid, header.gid)
     }
 
-    /// Looks a new entry up and tells the guest.
+    /// Looks an entry up that was made with the mode `asked`, and tells the guest.
+    fn made(&mut self, dir: &OwnedFd, parent: u64, name: &CStr, asked: Mode) -> Res<EntryOut> {
+        let st = self.with_room(|_| sys::stat_made_at(dir.as_fd(), name, asked))?;
+        self.learn(parent, name, &st)
+    }
+
+    /// Looks a new entry up whose mode was not asked for, and tells the guest.
     fn created(&mut self, dir: &OwnedFd, parent: u64, name: &CStr) -> Res<EntryOut> {
         let st = sys::stat_at(dir.as_fd(), name)?;
         self.learn(parent, name, &st)
@@ -50,7 +56,7 @@ impl FileServer {
         };
         match made {
             Ok(file) => {
-                let entry = self.learn(parent, name, &sys::stat_fd(file.as_fd())?)?;
+                let entry = self.learn(parent, name, &sys::stat_made(dir.as_fd(), file.as_fd(), mode)?)?;
                 let open = self.add_created(entry.nodeid, flags, file);
                 Ok((entry, open))
             }
@@ -75,6 +81,7 @@ impl FileServer {
             let _acting = self.act_as(header)?;
             self.with_room(|_| sys::create_nameless(dir.as_fd(), flags - OFlags::APPEND, mode))?
         };
+        sys::stat_made(dir.as_fd(), file.as_fd(), mode)?;
         let entry = self.learn_nameless(&file)?;
         let open = self.add_created(entry.nodeid, flags - OFlags::EXCL, file);
         Ok((entry, open))
@@ -94,11 +101,12 @@ impl FileServer {
 
     pub(super) fn mkdir(&mut self, header: &InHeader, mode: u32, name: &CStr) -> Res<EntryOut> {
         let dir = self.directory_for(header.nodeid, name)?;
+        let mode = Mode::from_raw_mode(mode & 0o7777);
         {
             let _acting = self.act_as(header)?;
-            mkdirat(&*dir, name, Mode::from_raw_mode(mode & 0o7777))?;
+            mkdirat(&*dir, name, mode)?;
         }
-        self.created(&dir, header.nodeid, name)
+        self.made(&dir, header.nodeid, name, mode)
     }
 
     pub(super) fn mknod(&mut self, header: &InHeader, args: &MknodIn, name: &CStr) -> Res<EntryOut> {
@@ -107,12 +115,12 @@ impl FileServer {
             FileType::Directory | FileType::Symlink | FileType::Unknown => return Err(Errno::INVAL),
             kind => kind,
         };
+        let mode = Mode::from_raw_mode(args.mode & 0o7777);
         {
             let _acting = self.act_as(header)?;
-            let mode = Mode::from_raw_mode(args.mode & 0o7777);
             mknodat(&*dir, name, kind, mode, sys::decode_dev(args.rdev))?;
         }
-        self.created(&dir, header.nodeid, name)
+        self.made(&dir, header.nodeid, name, mode)
     }
 
     pub(super) fn symlink(&mut self, header: &InHeader, name: &CStr, target: &CStr) -> Res<EntryOut> {

@@ -11,5 +11,6 @@ mod life;
 mod posix;
 mod special;
 mod tree;
+mod umask;
 mod waiting;
 mod window;

@@ -11,7 +11,7 @@ use super::kernel::{mount, own_mounts};
 use crate::testing::Buf;
 use crate::virtio::{SaveError, VirtioDevice};
 
-fn tmpfile(c: &mut Client, dir: u64, flags: i32) -> Result<(EntryOut, OpenOut), i32> {
+pub fn tmpfile(c: &mut Client, dir: u64, flags: i32) -> Result<(EntryOut, OpenOut), i32> {
     let args = CreateIn { flags: flags as u32, mode: 0o640, umask: 0, fuse_flags: 0 };
     let body = [args.as_slice(), &cstr("/")].concat();
     let header = InHeader { opcode: 51, ..c.header(0, dir, body.len()) };
