@@ -9,6 +9,8 @@ use std::ffi::CStr;
 
 /// FUSE's number for the root of a mount (`FUSE_ROOT_ID`).
 pub(super) const ROOT: u64 = 1;
+/// Node numbers of the table are below this; what is above means something else.
+pub(super) const END: u64 = 1 << 63;
 
 /// Tells one host object from another that later takes its name, or its inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -150,10 +152,10 @@ impl NodeTable {
     }
 
     fn add(&mut self, identity: Identity, place: Place) -> Result<u64, Full> {
-        if self.nodes.len() >= self.limit {
+        let id = self.next;
+        if self.nodes.len() >= self.limit || id >= END {
             return Err(Full);
         }
-        let id = self.next;
         self.next = self.next.saturating_add(1);
         let mut node = Node::new(identity, place);
         node.lookups = 1;
@@ -206,7 +208,11 @@ impl NodeTable {
 
     /// Puts a saved node back. `parent` must be there already, or come later: see [`NodeTable::check`].
     pub fn insert_saved(&mut self, id: u64, node: Node) -> bool {
-        if id <= ROOT || self.nodes.len() >= self.limit || self.by_identity.contains_key(&node.identity) {
+        let range = ROOT + 1..END;
+        if !range.contains(&id)
+            || self.nodes.len() >= self.limit
+            || self.by_identity.contains_key(&node.identity)
+        {
             return false;
         }
         self.next = self.next.max(id.saturating_add(1));
@@ -214,9 +220,12 @@ impl NodeTable {
         self.nodes.insert(id, node).is_none()
     }
 
-    /// After all saved nodes are in: counts children, and says whether every parent exists and every
-    /// node reaches the root or a nameless node.
+    /// After all saved nodes are in: counts children, and says whether there is a next number, every parent exists and
+    /// every node reaches the root or a nameless node.
     pub fn check(&mut self, next: u64) -> bool {
+        if next >= END {
+            return false;
+        }
         self.next = self.next.max(next);
         let parents: Vec<u64> = self.nodes.values().filter_map(|n| parent_of(&n.place)).collect();
         for parent in parents {

@@ -50,6 +50,19 @@ fn the_limit_holds_and_numbers_are_not_used_again() {
 }
 
 #[test]
+fn numbers_end_before_those_of_others() {
+    let node = |ino| Node::new(identity(ino), Place::Gone);
+    for id in [0, ROOT, END, END + 1, u64::MAX] {
+        assert!(!table(10).insert_saved(id, node(1)), "{id:#x}");
+    }
+    let mut t = table(10);
+    assert!(t.insert_saved(END - 2, node(1)) && t.check(END - 1));
+    assert_eq!(t.learn(ROOT, c"a", identity(2), &mut |_| ()), Ok(END - 1));
+    assert_eq!(t.learn(ROOT, c"b", identity(3), &mut |_| ()), Err(Full));
+    assert!(!table(10).check(END));
+}
+
+#[test]
 fn directories_swapped_by_the_host_make_no_cycle() {
     let mut t = table(10);
     let a = t.learn(ROOT, c"a", identity(1), &mut |_| ()).unwrap();

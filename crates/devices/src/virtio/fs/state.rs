@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use super::maps::Mapped;
 use super::names::{NAME_MAX, component};
 use super::nodes::{Identity, Node, Place, ROOT};
-use super::server::{Dax, FileServer, Handle, OVERLAY, Share};
+use super::server::{Dax, FileServer, Handle, OVERLAY, Share, again, host_flags};
 use crate::virtio::{DeviceType, RestoreError, SaveError};
 
 /// More nodes than this do not fit into a section.
@@ -223,13 +223,26 @@ fn load_identity(r: &mut Reader<'_>) -> Result<Identity, DecodeError> {
     })
 }
 
+/// What a file was opened with, as if the guest opened it now.
+fn saved_flags(flags: u32, server: &FileServer) -> Result<OFlags, RestoreError> {
+    let flags = again(host_flags(flags));
+    if server.share.read_only && flags & OFlags::ACCMODE != OFlags::RDONLY {
+        return Err(RestoreError::Mismatch {
+            field: "open file",
+            saved: "for writing".into(),
+            configured: "a share that is read-only".into(),
+        });
+    }
+    Ok(flags)
+}
+
 fn load_handles(r: &mut Reader<'_>, server: &mut FileServer) -> Result<(), RestoreError> {
     let next = r.u64("fs.next_handle")?;
     for _ in 0..r.count("fs.handles", MAX_HANDLES)? {
         let fh = r.u64("handle.fh")?;
         let node = r.u64("handle.node")?;
         let handle = match r.u8("handle.kind")? {
-            HANDLE_FILE => Handle::unopened(node, OFlags::from_bits_retain(r.u32("handle.flags")?)),
+            HANDLE_FILE => Handle::unopened(node, saved_flags(r.u32("handle.flags")?, server)?),
             HANDLE_DIR => Handle::Dir { node, stream: None },
             other => return Err(bad("handle.kind", other.into())),
         };

@@ -57,7 +57,7 @@ impl Handles {
     }
 
     pub fn is_full(&self) -> bool {
-        self.open.len() >= self.limit
+        self.open.len() >= self.limit || self.next == u64::MAX
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Handle)> {

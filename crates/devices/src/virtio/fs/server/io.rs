@@ -27,13 +27,13 @@ const MAX_COPY: usize = 1 << 30;
 
 /// Open flags of the guest that mean something to the host's file, for access mode and writing. O_APPEND is only for
 /// [`sys::reopen`] to know.
-fn host_flags(flags: u32) -> OFlags {
+pub(in crate::virtio::fs) fn host_flags(flags: u32) -> OFlags {
     let kept = OFlags::ACCMODE | OFlags::APPEND | OFlags::TRUNC | OFlags::DSYNC | OFlags::SYNC;
     OFlags::from_bits_retain(flags) & kept
 }
 
 /// What a handle is opened again with.
-pub(super) fn again(flags: OFlags) -> OFlags {
+pub(in crate::virtio::fs) fn again(flags: OFlags) -> OFlags {
     flags - OFlags::TRUNC - OFlags::CREATE - OFlags::EXCL
 }
 

@@ -28,7 +28,7 @@ use rustix::io::Errno;
 use super::buffers::Buffers;
 use super::config::{ExitCodeSink, FsConfig, FsConfigError, Limits, Semantics, Source, TAG_MAX};
 use super::message::{MAX_DATA, Request, forget_items, mapping_items};
-use super::nodes::{Identity, NodeTable, ROOT};
+use super::nodes::{END, Identity, NodeTable, ROOT};
 use super::overlay::{OverlayId, OverlayKind, OverlayTree};
 use super::recent::Recent;
 use super::sys::{self, Own};
@@ -37,12 +37,13 @@ use job::Media;
 
 pub(super) use dax::Dax;
 pub(super) use handles::{Handle, Handles};
+pub(super) use io::{again, host_flags};
 pub(super) use job::Job;
 
 type Res<T> = Result<T, Errno>;
 
 /// Node numbers of overlay entries have this bit; those of host inodes never reach it.
-pub(super) const OVERLAY: u64 = 1 << 63;
+pub(super) const OVERLAY: u64 = END;
 /// `_IO('v', 2)`: libkrun's ioctl for the exit code; the argument is the code.
 const IOCTL_EXIT_CODE: u32 = 0x7602;
 /// Oldest protocol minor version served (the one with `max_pages`).
@@ -90,7 +91,7 @@ pub(super) struct Share {
     pub tag: String,
     root: Option<Arc<OwnedFd>>,
     root_identity: Identity,
-    read_only: bool,
+    pub read_only: bool,
     overlay: OverlayTree,
     semantics: Semantics,
     exit_code: Option<ExitCodeSink>,

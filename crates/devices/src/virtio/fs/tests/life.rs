@@ -242,3 +242,50 @@ fn a_damaged_section_is_refused_or_harmless() {
         })
         .unwrap();
 }
+
+/// The section of a device whose only handle is this one, with other flags.
+fn with_flags(section: &Section, node: u64, fh: u64, from: i32, to: i32) -> Section {
+    let saved =
+        |flags: i32| [&fh.to_le_bytes()[..], &node.to_le_bytes(), &[0], &flags.to_le_bytes()].concat();
+    let mut bytes = section.payload.clone();
+    let at = bytes.windows(21).position(|part| part == saved(from)).unwrap();
+    bytes[at..at + 21].copy_from_slice(&saved(to));
+    Section::new(section.id, bytes)
+}
+
+#[test]
+fn saved_flags_of_a_handle_open_nothing_that_an_open_would_not() {
+    let dir = tempdir().unwrap();
+    let text = || fs::read_to_string(dir.path().join("f")).unwrap();
+    fs::write(dir.path().join("f"), "text").unwrap();
+    let mut c = Client::new(config(dir.path()));
+    let f = c.walk("f").unwrap();
+    let fh = c.open(f, libc::O_RDWR).unwrap().fh;
+    c.device.quiesce(soon()).unwrap();
+    let section = c.device.save().unwrap();
+    // A share that is read-only opens nothing for writing.
+    let read_only = || FsConfig { read_only: true, ..config(dir.path()) };
+    for mode in [libc::O_WRONLY, libc::O_RDWR, libc::O_ACCMODE] {
+        let forged = with_flags(&section, f, fh, libc::O_RDWR, mode);
+        let mut fresh = Fs::new(read_only()).unwrap();
+        let refused = fresh.restore(&forged, Some(c.context())).unwrap_err().to_string();
+        assert!(refused.contains("read-only"), "{refused}");
+    }
+    let forged = with_flags(&section, f, fh, libc::O_RDWR, libc::O_RDONLY | libc::O_TRUNC);
+    let mut fresh = Fs::new(read_only()).unwrap();
+    fresh.restore(&forged, Some(c.context())).unwrap();
+    c.device = fresh;
+    c.device.resume();
+    assert_eq!(c.read(f, fh, 0, 9).unwrap(), b"text");
+    assert_eq!(c.write(f, fh, 0, b"x"), Err(libc::EROFS));
+    // Whatever else was saved with it.
+    c.device.quiesce(soon()).unwrap();
+    let section = c.device.save().unwrap();
+    let forged = with_flags(&section, f, fh, libc::O_RDONLY, !libc::O_ACCMODE | libc::O_RDWR);
+    let mut fresh = Fs::new(config(dir.path())).unwrap();
+    fresh.restore(&forged, Some(c.context())).unwrap();
+    c.device = fresh;
+    c.device.resume();
+    assert_eq!(c.read(f, fh, 0, 9).unwrap(), b"text");
+    assert_eq!((c.write(f, fh, 0, b"T"), text()), (Ok(1), "Text".into()));
+}
