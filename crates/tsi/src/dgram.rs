@@ -76,7 +76,7 @@ pub(crate) struct Dgram {
     pub peer_name: Option<SockAddr>,
     pub redirected: Vec<Redirected>,
     pub asking: Option<Asking>,
-    /// The last verdict, and for which generation of the policy it holds.
+    /// The last verdict that let something out, and for which generation of the policy it holds.
     pub verdict: Option<(SocketAddr, u64, Verdict)>,
     /// A connect on its way: whom to tell, and where to.
     pub connecting: Option<(Option<u32>, SockAddr)>,

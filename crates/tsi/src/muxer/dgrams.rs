@@ -66,7 +66,11 @@ impl Muxer {
         let generation = self.policy_generation;
         let Some(dgram) = self.dgram_mut(id) else { return };
         let Some(asking) = dgram.asking.take_if(|asking| asking.destination() == destination) else { return };
-        dgram.verdict = Some((destination, generation, verdict));
+        // A denial is asked for again: it may hold only until a name is looked up or a limit lets more pass, and each
+        // one counts.
+        if verdict != Verdict::Deny {
+            dgram.verdict = Some((destination, generation, verdict));
+        }
         match (verdict, asking) {
             (Verdict::Allow, Asking::Send(addr)) => self.route_directly(id, addr.into()),
             (Verdict::Allow, Asking::Connect { addr, csocket }) => {
@@ -76,14 +80,22 @@ impl Muxer {
             (Verdict::Redirect { target, header }, asking) => {
                 self.redirect(now, id, asking, destination, target, header);
             }
-            (Verdict::Deny, asking) => self.denied(asking),
+            (Verdict::Deny, asking) => self.denied(id, asking),
         }
     }
 
-    fn denied(&mut self, asking: Asking) {
+    fn denied(&mut self, id: Id, asking: Asking) {
         self.stats.denied += 1;
-        if let Asking::Connect { csocket, .. } = asking {
-            self.reply_result(control::CONNECT, csocket, -errno::ECONNREFUSED);
+        match asking {
+            Asking::Send(_) => {}
+            Asking::Connect { csocket, .. } => {
+                self.reply_result(control::CONNECT, csocket, -errno::ECONNREFUSED);
+            }
+            Asking::Reconnect(addr) => {
+                if let Some(dgram) = self.dgram_mut(id) {
+                    dgram.peer = Route::Lost(addr.into());
+                }
+            }
         }
     }
 
@@ -195,7 +207,7 @@ impl Muxer {
             Some(socket) => (socket, false),
             None => {
                 self.make_room(id);
-                let Some(socket) = self.new_socket(Owner::Record(id)) else { return self.denied(asking) };
+                let Some(socket) = self.new_socket(Owner::Record(id)) else { return self.denied(id, asking) };
                 let entry = Redirected { original, target, socket, preamble: Some(preamble), used: now };
                 if let Some(dgram) = self.dgram_mut(id) {
                     dgram.redirected.push(entry);

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::{Dial, UnixPort};
-use crate::io::ReadOutcome;
+use crate::io::{ReadOutcome, Verdict};
 use crate::wire::{UnixAddr, shut};
 
 fn ports(config: &mut MuxerConfig) {
@@ -151,6 +151,47 @@ fn a_restored_muxer_owes_replies_and_keeps_listeners() {
     let mut twice = state.clone();
     twice.dgrams.push(twice.dgrams[0].clone());
     assert!(matches!(Bench::new().muxer.restore(&twice), Err(StateError::Twice { guest: 6002, .. })));
+}
+
+#[test]
+fn a_restored_datagram_socket_connects_again_only_if_the_policy_lets_it() {
+    let mut b = Bench::new();
+    b.create(6002, 2, 2);
+    b.ask_addr(control::CONNECT, 6002, "192.0.2.1:53");
+    let Action::ConnectDatagram { socket, .. } = b.action() else { panic!() };
+    b.event(socket, SocketEvent::Connected);
+    let state = b.muxer.save();
+
+    let mut b = Bench::with(|c| c.ask_policy = true);
+    b.muxer.restore(&state).unwrap();
+    let header = Header {
+        src_cid: 3,
+        dst_cid: 2,
+        src_port: 6002,
+        dst_port: 6002,
+        len: 1,
+        kind: kind::DGRAM,
+        op: op::RW,
+        ..Header::default()
+    };
+    for denied in 1..=2 {
+        assert_eq!(b.muxer.handle_packet(b.now, &header, &[]), Disposition::Done);
+        let Action::AskPolicy { id, flow } = b.action() else { panic!() };
+        assert_eq!(flow.destination.to_string(), "192.0.2.1:53");
+        b.muxer.handle_verdict(b.now, id, Verdict::Deny);
+        assert!(b.actions().is_empty(), "nothing is made that could send");
+        assert_eq!((b.muxer.stats().denied, b.muxer.open_sockets()), (denied, 0));
+    }
+    // The guest still knows its peer, and gets through as soon as it may.
+    b.ask(control::GETNAME, &[6002, 620, 1].map(u32::to_le_bytes).concat());
+    assert_eq!(b.muxer.poll_packet().unwrap().payload.unwrap()[12..16], [192, 0, 2, 1]);
+    assert_eq!(b.muxer.handle_packet(b.now, &header, &[]), Disposition::Done);
+    let Action::AskPolicy { id, .. } = b.action() else { panic!() };
+    b.muxer.handle_verdict(b.now, id, Verdict::Allow);
+    let Action::ConnectDatagram { socket, .. } = b.action() else { panic!() };
+    b.event(socket, SocketEvent::Connected);
+    let sent = Disposition::Datagram { socket, to: None, preamble: None };
+    assert_eq!(b.muxer.handle_packet(b.now, &header, &[]), sent);
 }
 
 #[test]

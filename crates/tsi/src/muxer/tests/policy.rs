@@ -210,6 +210,22 @@ fn verdicts_on_datagrams() {
     assert!(b.muxer.datagram_header(socket, from("192.0.2.77:53").as_ref(), 1).is_none());
 }
 
+#[test]
+fn a_denied_destination_is_asked_about_every_time() {
+    let mut b = Bench::with(|c| c.ask_policy = true);
+    b.create(GP, 2, 2);
+    for denied in 1..=3 {
+        b.ask_addr(control::SENDTO_ADDR, GP, "192.0.2.1:53");
+        let Action::AskPolicy { id, .. } = b.action() else { panic!() };
+        b.muxer.handle_verdict(b.now, id, Verdict::Deny);
+        assert_eq!(b.muxer.stats().denied, denied);
+    }
+    b.ask_addr(control::SENDTO_ADDR, GP, "192.0.2.1:53");
+    let Action::AskPolicy { id, .. } = b.action() else { panic!() };
+    b.muxer.handle_verdict(b.now, id, Verdict::Allow);
+    assert!(matches!(b.action(), Action::OpenDatagram { .. }));
+}
+
 /// What is open, as text.
 fn open(b: &Bench) -> Vec<String> {
     let flows = b.muxer.open_flows();

@@ -258,6 +258,25 @@ fn names_are_pinned_by_answers_over_udp_that_the_guest_got() {
 }
 
 #[test]
+fn a_name_that_is_looked_up_later_lets_datagrams_out_that_were_denied_before() {
+    let (resolver, at) = udp();
+    let (peer, addr) = udp();
+    let mut guest = Guest::under(&by_name(at));
+    guest.create_udp(2);
+    guest.send_to(addr, b"one");
+    guest.send_to(addr, b"two");
+    guest.send_to(at, b"who is it?");
+    let (_, from) = resolver.recv_from(&mut [0; 100]).unwrap();
+    resolver.send_to(&answer(addr.ip()), from).unwrap();
+    guest.expect(op::RW);
+    guest.send_to(addr, b"three");
+    let mut buf = [0; 10];
+    let n = peer.recv(&mut buf).unwrap();
+    assert_eq!(&buf[..n], b"three");
+    assert_eq!(guest.decisions(4).iter().filter(|d| d.contains("deny")).count(), 2);
+}
+
+#[test]
 fn names_are_pinned_by_answers_over_tcp() {
     let (resolver, at) = listen();
     let (listener, addr) = listen();
