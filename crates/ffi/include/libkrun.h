@@ -41,7 +41,8 @@ const char *krun_get_last_error(void);
 #define KRUN_LOG_OPTION_NO_ENV 1
 
 /* Logs to standard error; levels above 5 are 5. RUST_LOG and RUST_LOG_STYLE in the environment take precedence.
- * Without this call or krun_init_log() nothing is logged. A repeat of either replaces what was set. Always 0. */
+ * Without this call or krun_init_log() nothing is logged. A repeat of either replaces what was set. A log is never waited
+ * for: records that are not read in time are left out, and a line says how many. Always 0. */
 int32_t krun_set_log_level(uint32_t level);
 
 /* Logs to target_fd: KRUN_LOG_TARGET_DEFAULT (standard error), 1, 2, or a descriptor from 3 on, which then belongs

@@ -1,27 +1,27 @@
 //! Where log records go.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{IsTerminal, Stderr, Stdout, stderr, stdout};
 use std::mem::ManuallyDrop;
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
 use std::sync::{PoisonError, RwLock};
 
-use env_logger::{Builder, Env, Logger, Target};
+use anstream::AutoStream;
+use env_logger::{Builder, Env, Logger, Target, WriteStyle};
 use log::{LevelFilter, Log, Metadata, Record};
 
 use super::descriptors::is_open;
 use super::guard::{Failure, done};
+use super::outlet::Outlet;
 
-const AUTO: &str = "auto";
-const ALWAYS: &str = "always";
-const STYLES: [&str; 3] = [AUTO, ALWAYS, "never"];
+const STYLES: [WriteStyle; 3] = [WriteStyle::Auto, WriteStyle::Always, WriteStyle::Never];
 const OPTION_NO_ENV: u32 = 1;
 
 /// Logs to standard error from this level on, unless `RUST_LOG` says otherwise. Never fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn krun_set_log_level(level: u32) -> i32 {
     done(|| {
-        install(Output::Stderr, level, AUTO, true);
+        install(Output::Stderr(stderr()), level, WriteStyle::Auto, true);
         Ok(())
     })
 }
@@ -31,7 +31,7 @@ pub extern "C" fn krun_set_log_level(level: u32) -> i32 {
 pub extern "C" fn krun_init_log(target_fd: i32, level: u32, style: u32, options: u32) -> i32 {
     done(|| {
         let output = Output::new(target_fd)?;
-        let style = usize::try_from(style).ok().and_then(|index| STYLES.get(index));
+        let style = usize::try_from(style).ok().and_then(|index| STYLES.get(index).copied());
         let style = style.ok_or_else(|| Failure::invalid("style: not 0 (auto), 1 (always) or 2 (never)"))?;
         if options & !OPTION_NO_ENV != 0 {
             return Err(Failure::invalid(format!(
@@ -75,18 +75,38 @@ pub(super) fn is_absent() -> bool {
 }
 
 enum Output {
-    Stdout,
-    Stderr,
+    Stdout(Stdout),
+    Stderr(Stderr),
     Owned(Descriptor),
 }
 
 impl Output {
     fn new(fd: i32) -> Result<Self, Failure> {
         match fd {
-            -1 | 2 => Ok(Output::Stderr),
-            1 => Ok(Output::Stdout),
+            -1 | 2 => Ok(Output::Stderr(stderr())),
+            1 => Ok(Output::Stdout(stdout())),
             3.. => Ok(Output::Owned(Descriptor::new(fd)?)),
             _ => Err(Failure::invalid(format!("target_fd: {fd} is not a place to log to"))),
+        }
+    }
+
+    /// Whether `auto` means colours here.
+    fn auto(&self) -> WriteStyle {
+        match self {
+            Output::Stdout(stream) => AutoStream::choice(stream).into(),
+            Output::Stderr(stream) => AutoStream::choice(stream).into(),
+            Output::Owned(file) if file.0.is_terminal() => WriteStyle::Always,
+            Output::Owned(_) => WriteStyle::Never,
+        }
+    }
+}
+
+impl AsFd for Output {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Output::Stdout(stream) => stream.as_fd(),
+            Output::Stderr(stream) => stream.as_fd(),
+            Output::Owned(file) => file.0.as_fd(),
         }
     }
 }
@@ -104,16 +124,6 @@ impl Descriptor {
     }
 }
 
-impl Write for Descriptor {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn level_name(level: u32) -> LevelFilter {
     match level {
         0 => LevelFilter::Off,
@@ -125,7 +135,7 @@ fn level_name(level: u32) -> LevelFilter {
     }
 }
 
-fn install(output: Output, level: u32, style: &str, environment: bool) {
+fn install(output: Output, level: u32, style: WriteStyle, environment: bool) {
     let logger = logger(output, level_name(level), style, environment);
     let filter = logger.filter();
     *SWITCH.0.write().unwrap_or_else(PoisonError::into_inner) = Some(logger);
@@ -135,24 +145,23 @@ fn install(output: Output, level: u32, style: &str, environment: bool) {
     log::set_max_level(filter);
 }
 
-fn logger(output: Output, level: LevelFilter, style: &str, environment: bool) -> Logger {
-    let style = match &output {
-        // Not known to the formatter, which then never colours.
-        Output::Owned(file) if style == AUTO && file.0.is_terminal() => ALWAYS,
-        _ => style,
-    };
+fn logger(output: Output, level: LevelFilter, style: WriteStyle, environment: bool) -> Logger {
     let mut builder = Builder::new();
     builder.format_timestamp_micros();
+    let mut style = style;
     if environment {
-        let env = Env::new().filter_or("RUST_LOG", level.as_str()).write_style_or("RUST_LOG_STYLE", style);
-        builder.parse_env(env);
+        builder.parse_env(Env::new().filter_or("RUST_LOG", level.as_str()));
+        style = match std::env::var("RUST_LOG_STYLE").as_deref() {
+            Ok("always") => WriteStyle::Always,
+            Ok("never") => WriteStyle::Never,
+            Ok(_) => WriteStyle::Auto,
+            Err(_) => style,
+        };
     } else {
-        builder.filter_level(level).parse_write_style(style);
+        builder.filter_level(level);
     }
-    match output {
-        Output::Stdout => builder.target(Target::Stdout),
-        Output::Stderr => builder.target(Target::Stderr),
-        Output::Owned(file) => builder.target(Target::Pipe(Box::new(file))),
-    };
-    builder.build()
+    // The logger itself cannot know what it writes to.
+    builder.write_style(if style == WriteStyle::Auto { output.auto() } else { style });
+    // A log that nobody reads must hold up neither a guest nor its end.
+    builder.target(Target::Pipe(Box::new(Outlet::new(output)))).build()
 }

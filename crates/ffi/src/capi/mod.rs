@@ -34,6 +34,7 @@ mod lifecycle;
 mod logger;
 mod machine;
 mod net;
+mod outlet;
 mod overlay;
 mod pointers;
 mod rescue;

@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use super::guard::Failure;
+use super::outlet::try_write;
 use crate::config::{Console, ConsoleStream};
 use crate::machine::stdio;
 
@@ -41,14 +40,8 @@ impl Stdio {
 /// Writes to standard error what it takes without waiting: of a short text all or nothing, as it is with pipes
 /// (pipe(7), PIPE_BUF).
 pub(super) fn try_say(text: &str) {
-    let stderr = io::stderr();
-    let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
-    if poll(&mut ready, Some(&Timespec::default())).is_ok_and(|n| n > 0)
-        && ready[0].revents().contains(PollFlags::OUT)
-    {
-        // There is nobody else to tell.
-        let _ = rustix::io::write(&stderr, text.as_bytes());
-    }
+    // There is nobody else to tell.
+    let _ = try_write(io::stderr().as_fd(), text.as_bytes());
 }
 
 /// A copy, numbered from 3 on; none of a closed descriptor.

@@ -1,6 +1,8 @@
 //! What every call answers, as tables in C.
 
+use std::io::Read;
 use std::path::Path;
+use std::process::Stdio;
 
 use crate::c::{Bench, library};
 
@@ -79,4 +81,29 @@ fn logs() {
     assert_eq!((stderr.matches("context 3333").count(), stderr.lines().count()), (1, 1), "{stderr}");
     let (stdout, _) = run(Some("trace"));
     assert!(stdout.contains("context 1111") && stdout.contains("context 2222"), "{stdout}");
+}
+
+/// Of a terminal the style is chosen as its environment says.
+#[test]
+fn logs_on_a_terminal_are_coloured() {
+    let bench = Bench::new();
+    bench.program("logging");
+    for (variable, value, coloured) in
+        [("TERM", "xterm", true), ("TERM", "dumb", false), ("NO_COLOR", "1", false)]
+    {
+        let (mut master, slave) = crate::c::pty::terminal();
+        let mut command = bench.command("logging");
+        command.env("TERM", "xterm").env(variable, value).stdout(Stdio::null()).stderr(slave);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let (mut said, mut some) = (Vec::new(), [0; 4096]);
+        // The end of a terminal is an error.
+        while let Ok(count @ 1..) = master.read(&mut some) {
+            said.extend(&some[..count]);
+        }
+        assert!(child.wait().unwrap().success());
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains("context 3333"), "{said}");
+        assert_eq!(said.contains('\x1b'), coloured, "{variable}={value}: {said}");
+    }
 }

@@ -57,18 +57,22 @@ fn the_process_ends_with_the_guest() {
     }
 }
 
-/// A standard error that nobody reads does not keep the process, and is not waited for.
+/// A standard error that nobody reads does not keep the process, and is not waited for; nor does a log there, in which every
+/// thread says something.
 #[test]
 fn a_full_standard_error_at_the_end() {
     let bench = bench();
     bench.program("run");
-    let (reader, writer) = std::io::pipe().unwrap();
-    rustix::io::ioctl_fionbio(&writer, true).unwrap();
-    while (&writer).write(&[0; 4096]).is_ok() {}
-    rustix::io::ioctl_fionbio(&writer, false).unwrap();
-    let status = bench.command("run").arg("root").stdin(Stdio::null()).stderr(writer).status().unwrap();
-    assert_eq!(status.code(), Some(125));
-    drop(reader);
+    for words in [&["root"][..], &["log", "root"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        while (&writer).write(&[0; 4096]).is_ok() {}
+        rustix::io::ioctl_fionbio(&writer, false).unwrap();
+        let mut command = bench.command("run");
+        command.env("RUST_LOG", "trace").args(words).stdin(Stdio::null()).stderr(writer);
+        assert_eq!(command.status().unwrap().code(), Some(125), "{words:?}");
+        drop(reader);
+    }
 }
 
 #[test]
