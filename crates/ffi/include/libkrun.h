@@ -385,8 +385,8 @@ int32_t krun_set_rlimits(uint32_t ctx_id, const char *const rlimits[]);
  * the machine cannot be started, and then never 0; the context is gone in any case.
  * -ENOENT: no such context, libkrunfw is missing, a shared directory is missing, no /dev/kvm. -EACCES, -ENODEV,
  * -EBUSY, -ENOMEM, ...: what KVM answered. -EINVAL: anything else. krun_get_last_error() and the log say more.
- * The log also says how the guest ended; without one, an exit code that stands for a missing status (125), or for a processor
- * that could not go on, is explained by a line on standard error, if that takes it at once. */
+ * The log also says how the guest ended; without one, an exit code that stands for a missing status (125), a workload that was
+ * not started (125 to 127), or a processor that could not go on, is explained by a line on standard error, if that takes it at once. */
 int32_t krun_start_enter(uint32_t ctx_id);
 
 /* An event descriptor, to be taken before krun_start_enter(): writing to it (8 bytes, a number that is not 0) asks the

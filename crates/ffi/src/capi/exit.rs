@@ -26,11 +26,12 @@ pub(super) fn code(exit: &VmExit, report_failure: bool) -> i32 {
     }
 }
 
-/// How much the end of a guest deserves to be noticed. A status that is missing where there should be one is all that its owner
-/// may ever see of a guest whose kernel panicked without a console.
+/// How much the end of a guest deserves to be noticed. A status that is missing where there should be one, or stands for a
+/// workload that was not started, is all that its owner may ever see of a guest whose messages go to no console.
 fn level(exit: &VmExit, report_failure: bool) -> log::Level {
     match exit.reason {
         ExitReason::Failed(_) => log::Level::Error,
+        ExitReason::SetupFailed(_) => log::Level::Warn,
         _ if report_failure && is_silent(exit) => log::Level::Warn,
         _ => log::Level::Info,
     }
@@ -77,9 +78,10 @@ mod tests {
         for (vm, reason, stock, reported) in table {
             let exit = VmExit { code: vm, reason };
             assert_eq!((code(&exit, false), code(&exit, true)), (stock, reported), "{exit:?}");
+            let not_started = matches!(exit.reason, ExitReason::SetupFailed(_));
             let without_status = (stock, reported) == (0, 125);
-            assert_eq!(level(&exit, true) == log::Level::Warn, without_status, "{exit:?}");
-            assert!(level(&exit, false) != log::Level::Warn, "{exit:?}");
+            assert_eq!(level(&exit, true) == log::Level::Warn, without_status || not_started, "{exit:?}");
+            assert_eq!(level(&exit, false) == log::Level::Warn, not_started, "{exit:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The host's side of the control channel to the guest's init.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use purlin_devices::virtio::console::PortHandle;
@@ -57,32 +57,53 @@ impl ControlChannel {
         }
     }
 
-    /// Takes what arrived; unknown messages are skipped.
-    pub fn read(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
+    /// Takes what arrived, if something did; unknown messages are skipped.
+    pub fn read(&mut self) -> Option<Vec<Event>> {
         let mut bytes = [0; READ_LIMIT];
-        let count = match self.receive(&mut bytes) {
-            Ok(count) => count,
-            Err(_) => return events,
-        };
-        let mut input = bytes.get(..count).unwrap_or(&[]);
+        let count = self.receive(&mut bytes)?;
+        let mut input = bytes.get(..count)?;
+        let mut events = Vec::new();
         while let Some(frame) = self.decoder.next(&mut input) {
             events.extend(Event::decode(frame));
         }
-        events
+        Some(events)
     }
 
-    fn receive(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match self.port.recv(bytes) {
-            Ok(0) => {
-                self.open = false;
-                Ok(0)
+    fn receive(&mut self, bytes: &mut [u8]) -> Option<usize> {
+        loop {
+            match self.port.recv(bytes) {
+                Ok(count @ 1..) => return Some(count),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return None,
+                Ok(_) | Err(_) => {
+                    self.open = false;
+                    return None;
+                }
             }
-            Err(e) if !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                self.open = false;
-                Err(e)
-            }
-            other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use purlin_devices::virtio::console::PortInput;
+
+    use super::*;
+
+    /// A look may find nothing that is known, and there may be more.
+    #[test]
+    fn what_comes_after_much_that_is_unknown_is_heard() {
+        let (handle, input, _output) = PortHandle::pair().unwrap();
+        let PortInput::Fd(device) = input else { panic!("not a descriptor") };
+        let exited = Event::Exited { code: 7 };
+        let unknown = b"\x7f\x01\x04\0\x07\0\0\0".repeat(1024);
+        UnixStream::from(device).write_all(&[unknown, exited.encode()].concat()).unwrap();
+        let mut channel = ControlChannel::new(handle);
+        assert_eq!(channel.read(), Some(vec![]));
+        let heard: Vec<_> = std::iter::from_fn(|| channel.read()).flatten().collect();
+        assert_eq!((heard, channel.is_open()), (vec![exited], true));
     }
 }

@@ -200,7 +200,7 @@ impl Supervisor {
     }
 
     fn hear_guest(&mut self) {
-        for event in self.control.read() {
+        for event in self.control.read().into_iter().flatten() {
             self.hear(event);
         }
         self.control.write();
@@ -360,11 +360,7 @@ impl Supervisor {
 
     fn outcome(&mut self, end: End) -> VmExit {
         // Messages that were on their way when the guest ended.
-        while self.control.is_open() {
-            let events = self.control.read();
-            if events.is_empty() {
-                break;
-            }
+        while let Some(events) = self.control.read() {
             events.into_iter().for_each(|event| self.hear(event));
         }
         let mut facts = std::mem::take(&mut self.facts);

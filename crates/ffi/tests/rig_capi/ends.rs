@@ -18,7 +18,10 @@ fn the_process_exits_as_the_workload() {
     assert_eq!(host.run(&[], "exit 0", b""), done(0, "", ""));
     assert_eq!(host.run(&[], "cat; echo err >&2; exit 7", b"in\n"), done(7, "in\n", "err\n"));
     assert_eq!(host.run(&[], "kill -9 $$", b"").code, Some(137));
-    assert_eq!(host.run(&["-d", "/no/such/place"], "true", b"").code, Some(125));
+    let nowhere = host.run(&["-d", "/no/such/place"], "true", b"");
+    let said = "exit code 125: the workload was not started: ";
+    assert!(nowhere.code == Some(125) && nowhere.stderr.contains(said), "{nowhere:?}");
+    assert!(nowhere.stderr.contains("/no/such/place"), "{nowhere:?}");
 }
 
 #[test]
