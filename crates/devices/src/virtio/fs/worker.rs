@@ -56,6 +56,11 @@ impl InFlight {
         Ok(InFlight { pool, wake, finished: channel(), count: 0 })
     }
 
+    /// True if requests have to stay in their rings.
+    fn is_full(&self) -> bool {
+        self.count >= MAX_IN_FLIGHT
+    }
+
     /// Gives a task to another thread. Without one it is done here.
     fn start(&mut self, index: usize, head: u16, task: Box<Task>) {
         let (wake, done) = (Arc::clone(&self.wake), self.finished.0.clone());
@@ -102,6 +107,10 @@ impl FsWorker {
         let mut left = BATCH;
         loop {
             self.serve(index, &mut left)?;
+            if self.in_flight.is_full() {
+                // Goes on when one of them is finished; until then no notification could change anything.
+                return Ok(false);
+            }
             if left == 0 || !self.look_for_more(index)? {
                 break;
             }
@@ -118,8 +127,7 @@ impl FsWorker {
         queue.disable_notification(ram)?;
         let mut answered = false;
         while *left > 0 {
-            if in_flight.count >= MAX_IN_FLIGHT {
-                // Goes on when one of them is finished.
+            if in_flight.is_full() {
                 break;
             }
             let Some(chain) = queue.iter(ram)?.next() else { break };
@@ -168,7 +176,7 @@ impl FsWorker {
 
     /// Gives finished requests back to the driver.
     fn give_back(&mut self) -> Result<(), RingError> {
-        let was_full = self.in_flight.count >= MAX_IN_FLIGHT;
+        let was_full = self.in_flight.is_full();
         let mut answered = vec![false; self.queues.len()];
         while let Ok(finished) = self.in_flight.finished.1.try_recv() {
             self.give_one_back(finished, &mut answered)?;
@@ -212,6 +220,7 @@ impl FsWorker {
 
     /// Waits until no other thread has a request any more.
     fn wait_for_all(&mut self, deadline: Instant) -> Result<bool, RingError> {
+        let was_full = self.in_flight.is_full();
         let mut answered = vec![false; self.queues.len()];
         while self.in_flight.count > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -219,6 +228,10 @@ impl FsWorker {
             self.give_one_back(finished, &mut answered)?;
         }
         self.interrupt_for(&answered)?;
+        if was_full {
+            // Whoever stays in the loop goes on with them there.
+            self.queues.iter().for_each(|queue| drop(queue.event.write(1)));
+        }
         Ok(self.in_flight.count == 0)
     }
 }
@@ -261,3 +274,7 @@ impl QueueWorker for FsWorker {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;
