@@ -6,7 +6,7 @@ use fuse_backend_rs::abi::fuse_abi::{
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fchmod, fcntl_getfl, seek};
 use rustix::io::Errno;
 
-use super::job::Medium;
+use super::job::{Medium, read_on};
 use super::{Bulk, FileServer, Job, Reply, Res};
 use crate::virtio::fs::buffers::Target;
 use crate::virtio::fs::message::MAX_DATA;
@@ -84,10 +84,7 @@ impl FileServer {
         let offset = args.offset;
         let mut done = 0;
         match medium {
-            Medium::Memory => {
-                let read = bulk.writable.fill(file, len, offset, true);
-                return read.map(Reply::Placed).map_err(|e| errno(&e));
-            }
+            Medium::Memory => return read_on(bulk, file, offset, len, 0),
             // What the host has in memory is taken at once.
             Medium::Tells => loop {
                 let at = offset.saturating_add(done as u64);
@@ -128,7 +125,8 @@ impl FileServer {
         // A write of a few pages into the host's cache is over sooner than another thread has begun.
         let at_once = len < LONG_WRITE && !flags.intersects(OFlags::SYNC | OFlags::DSYNC);
         let target = target_of(args, flags, file)?;
-        let job = Job::Write { file: Arc::clone(file), target, len };
+        let whole = args.fuse_flags & WRITE_CACHE != 0;
+        let job = Job::Write { file: Arc::clone(file), target, len, whole };
         if at_once || *medium == Medium::Memory { job.run(bulk) } else { Ok(Reply::Later(job)) }
     }
 
