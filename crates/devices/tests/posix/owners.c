@@ -113,6 +113,10 @@ static void writing_takes_privilege_away(void)
     int fd = open("f", O_WRONLY);
     HOLDS(write(fd, "y", 1) == 1 && (look("f").st_mode & 07777) == 0777);
     HOLDS(chmod("f", 06777) == 0 && truncate("f", 0) == 0 && (look("f").st_mode & 07777) == 0777);
+    HOLDS(chmod("f", 06777) == 0 && open("f", O_WRONLY | O_TRUNC) >= 0 && (look("f").st_mode & 07777) == 0777);
+    HOLDS(chmod("f", 06777) == 0 && open("f", O_WRONLY | O_CREAT | O_TRUNC, 0600) >= 0);
+    HOLDS((look("f").st_mode & 07777) == 0777);
+    HOLDS(chmod("f", 06777) == 0 && open("f", O_RDONLY | O_TRUNC) >= 0 && (look("f").st_mode & 07777) == 0777);
     HOLDS(chmod("f", 04777) == 0 && chown("f", -1, GROUP_ID) == 0 && (look("f").st_mode & 07777) == 0777);
 }
 

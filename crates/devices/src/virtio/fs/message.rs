@@ -114,9 +114,7 @@ pub(super) enum Request<'a> {
         node: u64,
         name: &'a CStr,
     },
-    Open {
-        flags: u32,
-    },
+    Open(OpenIn),
     Create {
         args: CreateIn,
         name: &'a CStr,
@@ -249,7 +247,7 @@ impl<'a> Request<'a> {
             op if op == Opcode::Link as u32 => {
                 Request::Link { node: b.take::<LinkIn>()?.oldnodeid, name: b.name()? }
             }
-            op if op == Opcode::Open as u32 => Request::Open { flags: b.take::<OpenIn>()?.flags },
+            op if op == Opcode::Open as u32 => Request::Open(b.take()?),
             op if op == Opcode::Create as u32 => Request::Create { args: b.take()?, name: b.name()? },
             op if op == Opcode::Read as u32 => Request::Read(b.take()?),
             op if op == Opcode::Write as u32 => Request::Write(b.take()?),
@@ -320,7 +318,7 @@ impl<'a> Request<'a> {
             | Request::Link { .. } => ENTRY,
             Request::Getattr { .. } | Request::Setattr(_) => ATTR,
             Request::Create { .. } | Request::Tmpfile(_) => ENTRY + OPEN,
-            Request::Open { .. } | Request::Opendir | Request::Ioctl(_) => OPEN,
+            Request::Open(_) | Request::Opendir | Request::Ioctl(_) => OPEN,
             Request::Write(_) | Request::CopyFileRange(_) | Request::Lseek { .. } => 8,
             Request::Statfs => 80,
             Request::Getxattr { size: 0, .. } | Request::Listxattr { size: 0 } => 8,

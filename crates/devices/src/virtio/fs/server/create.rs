@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use fuse_backend_rs::abi::fuse_abi::{CreateIn, EntryOut, InHeader, MknodIn, OpenOut};
+use fuse_backend_rs::abi::fuse_abi::{CreateIn, EntryOut, InHeader, MknodIn, OpenIn, OpenOut};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, linkat, mkdirat, mknodat, symlinkat};
 use rustix::io::Errno;
 
@@ -62,7 +62,7 @@ impl FileServer {
             }
             // The host made it since the guest looked.
             Err(Errno::EXIST) if !given.contains(OFlags::EXCL) => {
-                self.open_existing(parent, name, args.flags)
+                self.open_existing(parent, name, &OpenIn { flags: args.flags, fuse_flags: args.fuse_flags })
             }
             Err(e) => Err(e),
         }
@@ -87,9 +87,9 @@ impl FileServer {
         Ok((entry, open))
     }
 
-    fn open_existing(&mut self, parent: u64, name: &CStr, flags: u32) -> Res<(EntryOut, OpenOut)> {
+    fn open_existing(&mut self, parent: u64, name: &CStr, args: &OpenIn) -> Res<(EntryOut, OpenOut)> {
         let entry = self.lookup(parent, name)?;
-        match self.open(entry.nodeid, flags) {
+        match self.open(entry.nodeid, args) {
             Ok(open) => Ok((entry, open)),
             Err(e) => {
                 // The guest never hears of the lookup.

@@ -1,9 +1,10 @@
 //! Open, read, write and what goes with them.
 
 use fuse_backend_rs::abi::fuse_abi::{
-    CopyFileRangeIn, FallocateIn, LseekOut, OpenOut, ReadIn, WRITE_CACHE, WRITE_KILL_PRIV, WriteIn,
+    CopyFileRangeIn, FOPEN_IN_KILL_SUIDGID, FallocateIn, LseekOut, OpenIn, OpenOut, ReadIn, WRITE_CACHE,
+    WRITE_KILL_PRIV, WriteIn,
 };
-use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fchmod, fcntl_getfl, seek};
+use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom, fchmod, fcntl_getfl, ftruncate, seek};
 use rustix::io::Errno;
 
 use super::job::{Medium, read_on};
@@ -43,8 +44,8 @@ pub(super) fn errno(e: &std::io::Error) -> Errno {
 }
 
 impl FileServer {
-    pub(super) fn open(&mut self, node: u64, flags: u32) -> Res<OpenOut> {
-        let flags = host_flags(flags);
+    pub(super) fn open(&mut self, node: u64, args: &OpenIn) -> Res<OpenOut> {
+        let flags = host_flags(args.flags);
         let changes = flags & OFlags::ACCMODE != OFlags::RDONLY || flags.contains(OFlags::TRUNC);
         if let Some(file) = self.virtual_file(node) {
             file?;
@@ -54,7 +55,11 @@ impl FileServer {
             return Err(Errno::ROFS);
         }
         self.room_for_handle()?;
-        let file = self.open_file(node, flags)?;
+        let file = if flags.contains(OFlags::TRUNC) && args.fuse_flags & FOPEN_IN_KILL_SUIDGID != 0 {
+            self.open_and_empty(node, flags)?
+        } else {
+            self.open_file(node, flags)?
+        };
         let st = sys::stat_fd(file.as_fd())?;
         // The guest's pages are good if the file is still what it was told of.
         let told = self.nodes.get(node).and_then(|n| n.told);
@@ -62,6 +67,19 @@ impl FileServer {
         let handle = self.file_handle(node, again(flags), file);
         let fh = self.add_handle(handle);
         Ok(OpenOut { fh, open_flags: if keep { KEEP_CACHE } else { 0 }, passthrough: 0 })
+    }
+
+    /// Opens and truncates for somebody without CAP_FSETID: what is empty has no set-id bits any more.
+    fn open_and_empty(&mut self, node: u64, flags: OFlags) -> Res<File> {
+        let file = self.open_file(node, flags - OFlags::TRUNC)?;
+        drop_privilege_bits(&file)?;
+        if flags & OFlags::ACCMODE == OFlags::RDONLY {
+            // Linux allows that; the guest has checked that its user may write.
+            self.open_file(node, OFlags::WRONLY | OFlags::TRUNC)?;
+        } else {
+            ftruncate(&file, 0)?;
+        }
+        Ok(file)
     }
 
     /// Flags and handle for a file that was created by an open.

@@ -253,7 +253,7 @@ impl FileServer {
             Request::Lookup { name } => self.lookup(node, name).map(Reply::Entry),
             Request::Getattr { fh } => self.getattr(node, fh).map(Reply::Attr),
             Request::Readlink => self.readlink(node),
-            Request::Open { flags } => self.open(node, flags).map(Reply::Open),
+            Request::Open(ref args) => self.open(node, args).map(Reply::Open),
             Request::Read(args) => self.read(node, &args, bulk),
             Request::Statfs => self.statfs(node).map(Reply::Statfs),
             Request::Release { fh } | Request::Releasedir { fh } => {

@@ -153,7 +153,11 @@ impl Client {
     }
 
     pub fn open(&mut self, node: u64, flags: i32) -> Result<OpenOut, i32> {
-        let args = [flags as u32, 0].map(u32::to_le_bytes).concat();
+        self.open_with(node, flags, 0)
+    }
+
+    pub fn open_with(&mut self, node: u64, flags: i32, open_flags: u32) -> Result<OpenOut, i32> {
+        let args = [flags as u32, open_flags].map(u32::to_le_bytes).concat();
         self.call(Opcode::Open, node, &[&args], 16).map(|b| pod(&b))
     }
 
@@ -168,7 +172,15 @@ impl Client {
         flags: i32,
         mode: u32,
     ) -> Result<(EntryOut, OpenOut), i32> {
-        let args = CreateIn { flags: flags as u32, mode, umask: 0, fuse_flags: 0 };
+        self.create_with(parent, name, CreateIn { flags: flags as u32, mode, ..CreateIn::default() })
+    }
+
+    pub fn create_with(
+        &mut self,
+        parent: u64,
+        name: &str,
+        args: CreateIn,
+    ) -> Result<(EntryOut, OpenOut), i32> {
         let reply = self.call(Opcode::Create, parent, &[args.as_slice(), &cstr(name)], 144)?;
         Ok((pod(&reply[..128]), pod(&reply[128..])))
     }

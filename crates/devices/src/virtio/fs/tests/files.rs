@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
-use fuse_backend_rs::abi::fuse_abi::{Opcode, SetattrIn, WRITE_CACHE, WriteIn};
+use fuse_backend_rs::abi::fuse_abi::{
+    CreateIn, FOPEN_IN_KILL_SUIDGID, Opcode, SetattrIn, WRITE_CACHE, WriteIn,
+};
 use rustix::fs::IFlags;
 use tempfile::tempdir;
 
@@ -226,6 +228,34 @@ fn a_write_takes_set_id_bits_when_asked() {
     let fh = c.open(node, libc::O_WRONLY).unwrap().fh;
     c.write_flags(node, fh, 0, b"y", 4).unwrap();
     assert_eq!(c.getattr(node).unwrap().attr.mode & 0o7777, 0o755);
+}
+
+#[test]
+fn an_open_that_truncates_takes_set_id_bits_when_asked() {
+    let dir = tempdir().unwrap();
+    let mut c = Client::new(config(dir.path()));
+    let node = c.put(ROOT, "f", b"");
+    let kill = FOPEN_IN_KILL_SUIDGID;
+    let modes = [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR | libc::O_APPEND];
+    for (flags, created) in modes.into_iter().flat_map(|flags| [(flags, false), (flags, true)]) {
+        let mut open = |flags, open_flags| {
+            fs::write(dir.path().join("f"), "text").unwrap();
+            c.setattr(node, SetattrIn { valid: MODE, mode: 0o6755, ..SetattrIn::default() }).unwrap();
+            let fh = if created {
+                // The host made it since the guest looked.
+                let args = CreateIn { flags: flags as u32, fuse_flags: open_flags, ..CreateIn::default() };
+                c.create_with(ROOT, "f", args).unwrap().1.fh
+            } else {
+                c.open_with(node, flags, open_flags).unwrap().fh
+            };
+            let attr = c.getattr(node).unwrap().attr;
+            assert_eq!(c.write(node, fh, 0, b"x").is_ok(), flags & libc::O_ACCMODE != libc::O_RDONLY);
+            (attr.size, attr.mode & 0o7777)
+        };
+        assert_eq!(open(flags | libc::O_TRUNC, kill), (0, 0o755), "{flags:#o}, {created}");
+        assert_eq!(open(flags | libc::O_TRUNC, 0), (0, 0o6755), "{flags:#o}, {created}: who may keep them");
+        assert_eq!(open(flags, kill), (4, 0o6755), "{flags:#o}, {created}: nothing changes");
+    }
 }
 
 #[test]
