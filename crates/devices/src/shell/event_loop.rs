@@ -5,14 +5,17 @@
 
 use std::any::Any;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberId, SubscriberOps};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::failure::{Failure, OnFailure};
 
 /// The part of an active device that owns its queues and descriptors.
 ///
@@ -85,26 +88,11 @@ impl LoopHandle {
     }
 }
 
-/// Hears that a loop's thread panicked: none of its devices works any more. Called on that thread.
-pub type OnPanic = Box<dyn Fn() + Send + Sync>;
-
-/// Calls the hook if it is dropped by a panic.
-#[derive(Default)]
-struct Watch(Arc<OnceLock<OnPanic>>);
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if let (true, Some(hook)) = (std::thread::panicking(), self.0.get()) {
-            hook();
-        }
-    }
-}
-
 /// Owns the thread. Dropping it stops the loop, drops its workers and joins.
 pub struct EventLoop {
     handle: LoopHandle,
     done: Receiver<()>,
-    watch: Arc<OnceLock<OnPanic>>,
+    failure: Arc<Failure>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -137,21 +125,32 @@ impl EventLoop {
         let wake = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
         let mut manager = EventManager::<BoxedWorker>::new().map_err(io::Error::other)?;
         manager.add_subscriber(Box::new(Waker(wake.clone())));
-        let watch = Watch::default();
-        let hook = watch.0.clone();
+        let failure = Failure::of(name);
+        let to_tell = Arc::clone(&failure);
         let woken = for_one.then(|| wake.clone());
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let _watch = watch;
-            run(manager, &rx, woken.as_deref());
+            let ended = catch_unwind(AssertUnwindSafe(|| run(manager, &rx, woken.as_deref())));
             drop(rx);
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => {
+                    log::error!("device loop ends: {e}");
+                    to_tell.happens();
+                }
+                Err(panic) => {
+                    to_tell.happens();
+                    resume_unwind(panic);
+                }
+            }
             drop(done_tx);
         })?;
-        Ok(EventLoop { handle: LoopHandle { commands: tx, wake }, done, watch: hook, thread: Some(thread) })
+        Ok(EventLoop { handle: LoopHandle { commands: tx, wake }, done, failure, thread: Some(thread) })
     }
 
-    /// Sets who hears of a panic of the thread, which is a defect of a worker. Only the first call counts.
-    pub fn on_panic(&self, hook: OnPanic) {
-        let _ = self.watch.set(hook);
+    /// Sets who hears that the thread ended by a panic, which is a defect of a worker, or by an error, without being told to.
+    /// Only the first call counts.
+    pub fn on_failure(&self, hook: OnFailure) {
+        self.failure.on_failure(hook);
     }
 
     /// For the devices that run here.
@@ -196,17 +195,18 @@ impl QueueWorker for Waker {
 }
 
 /// With `woken`, the loop is for one worker, and that is the descriptor that wakes it.
-fn run(mut manager: EventManager<BoxedWorker>, commands: &Receiver<Command>, woken: Option<&EventFd>) {
+fn run(
+    mut manager: EventManager<BoxedWorker>,
+    commands: &Receiver<Command>,
+    woken: Option<&EventFd>,
+) -> Result<(), event_manager::Error> {
     let mut only: Option<WorkerId> = None;
     let mut waits_itself = false;
     loop {
         match only.filter(|_| waits_itself).and_then(|id| manager.subscriber_mut(id).ok()) {
             Some(worker) => worker.work(),
             None => {
-                if let Err(e) = manager.run() {
-                    log::error!("device loop ends: {e}");
-                    return;
-                }
+                manager.run()?;
             }
         }
         loop {
@@ -232,7 +232,7 @@ fn run(mut manager: EventManager<BoxedWorker>, commands: &Receiver<Command>, wok
                     }
                     let _ = reply.send(taken.map(|worker| worker as Box<dyn Any + Send>));
                 }
-                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return,
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
                 Err(TryRecvError::Empty) => break,
             }
         }
@@ -275,12 +275,12 @@ mod tests {
     fn a_panic_is_told() {
         let devices = EventLoop::spawn("test").unwrap();
         let (told, heard) = channel();
-        devices.on_panic(Box::new(move || told.send(()).unwrap()));
+        devices.on_failure(Arc::new(move |name| told.send(name.to_owned()).unwrap()));
         let event = EventFd::new(EFD_NONBLOCK).unwrap();
         let worker = Broken(event.try_clone().unwrap());
         let id = devices.handle().add(Box::new(worker)).unwrap();
         event.write(1).unwrap();
-        heard.recv_timeout(JOIN_LIMIT).unwrap();
+        assert_eq!(heard.recv_timeout(JOIN_LIMIT).unwrap(), "test");
         let gone = devices
             .handle()
             .take(id, Instant::now())
@@ -292,9 +292,29 @@ mod tests {
     fn an_orderly_end_is_not_told() {
         let (told, heard) = channel();
         let devices = EventLoop::spawn("test").unwrap();
-        devices.on_panic(Box::new(move || told.send(()).unwrap()));
+        devices.on_failure(Arc::new(move |_| told.send(()).unwrap()));
         drop(devices);
         assert!(heard.recv().is_err());
+    }
+
+    /// What sleeps in an epoll.
+    const SLEEPS: &[libc::c_long] = &[
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_epoll_wait,
+        libc::SYS_epoll_pwait,
+    ];
+
+    #[test]
+    fn an_error_is_told() {
+        crate::testing::with_refused(SLEEPS, || {
+            let devices = EventLoop::spawn("test").unwrap();
+            let worker = Broken(EventFd::new(EFD_NONBLOCK).unwrap());
+            assert!(devices.handle().add(Box::new(worker)).is_err(), "the loop has ended");
+            let (told, heard) = channel();
+            devices.on_failure(Arc::new(move |name| told.send(name.to_owned()).unwrap()));
+            drop(devices);
+            assert_eq!(heard.iter().collect::<Vec<_>>(), ["test"]);
+        });
     }
 
     /// Counts how often it was woken by its own epoll.

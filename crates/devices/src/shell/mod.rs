@@ -3,11 +3,13 @@
 
 mod breakage;
 mod event_loop;
+mod failure;
 mod lifecycle;
 mod pool;
 mod slot;
 
 pub use breakage::Breakage;
-pub use event_loop::{EventLoop, LoopHandle, OnPanic, QueueWorker, WorkerId};
+pub use event_loop::{EventLoop, LoopHandle, QueueWorker, WorkerId};
+pub use failure::OnFailure;
 pub use pool::Pool;
 pub use slot::WorkerSlot;

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use purlin_devices::legacy::{CMOS_LEN, CMOS_PORT, Cmos, I8042, I8042_LEN, I8042_PORT, PowerRequest};
-use purlin_devices::shell::{EventLoop, OnPanic};
+use purlin_devices::shell::{EventLoop, OnFailure};
 use purlin_devices::virtio::balloon::{Balloon, BalloonConfig, BalloonHandle};
 use purlin_devices::virtio::console::PortHandle;
 use purlin_devices::virtio::rng::Rng;
@@ -80,8 +80,8 @@ pub(crate) struct Hooks {
     pub guest_power: Arc<dyn Fn(PowerRequest) + Send + Sync>,
     /// A processor ended by itself.
     pub vcpu_ended: OnEnd,
-    /// The thread of this name, of some of the devices, panicked. Called on that thread.
-    pub panicked: Arc<dyn Fn(&'static str) + Send + Sync>,
+    /// A thread of some of the devices panicked or could not go on. Called on that thread.
+    pub thread_failed: OnFailure,
 }
 
 /// A machine, and what others hold of it.
@@ -95,13 +95,6 @@ pub(crate) struct Assembled {
     pub balloon: BalloonHandle,
     /// The policy of the vsock device, if there is one.
     pub egress: Option<EgressHandle>,
-}
-
-impl Hooks {
-    fn on_panic(&self, thread: &'static str) -> OnPanic {
-        let panicked = self.panicked.clone();
-        Box::new(move || panicked(thread))
-    }
 }
 
 impl Machine {
@@ -119,17 +112,17 @@ impl Machine {
         phases.end_of("kernel opened");
 
         let device_loop = EventLoop::spawn("purlin-devices").map_err(BuildError::host("device thread"))?;
-        device_loop.on_panic(hooks.on_panic("purlin-devices"));
+        device_loop.on_failure(hooks.thread_failed.clone());
         let report = Arc::new(ExitReport::default());
         let console::Made { mut consoles, ends, control, before_shares, last, names } =
             console::make(&config, &device_loop)?;
         let plan = workload::plan(&config, &names, ram_disk::share_words(root_share, &config))?;
         let vsock = config.network.vsock(&config.vsock_ports, config.vsock_boot_grace);
         let vsock = vsock.map(Vsock::new).transpose()?;
-        vsock.iter().for_each(|vsock| vsock.on_panic(hooks.on_panic("purlin-vsock")));
+        vsock.iter().for_each(|vsock| vsock.on_failure(hooks.thread_failed.clone()));
         let egress = vsock.as_ref().map(Vsock::egress);
         let file_systems = shares::make(&config, plan.file(), &report)?;
-        file_systems.iter().for_each(|fs| fs.on_panic(hooks.on_panic("purlin-fs")));
+        file_systems.iter().for_each(|fs| fs.on_failure(hooks.thread_failed.clone()));
         phases.end_of("devices made");
 
         let vm = BlankVm::new()?;

@@ -16,8 +16,8 @@ pub(crate) enum Event {
     GuestPower(PowerRequest),
     /// A processor ended.
     Vcpu(VcpuEvent),
-    /// This thread of devices panicked.
-    Panicked(&'static str),
+    /// This thread of devices panicked or could not go on.
+    ThreadFailed(String),
     /// The owner wants something.
     Command(Command),
 }

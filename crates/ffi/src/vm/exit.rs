@@ -24,7 +24,7 @@ pub(crate) const CODE_KILLED: i32 = 137;
 /// | the guest powered off through ACPI without a status | 125 | [`PoweredOff`](ExitReason::PoweredOff) |
 /// | the guest powered off otherwise or halted without a status | 125 | [`GuestHalted`](ExitReason::GuestHalted) |
 /// | a processor met a triple fault without a status: a crash, or a restart | 125 | [`TripleFault`](ExitReason::TripleFault) |
-/// | a processor could not go on (KVM error), or a part of this library panicked | 125 | [`Failed`](ExitReason::Failed) |
+/// | a processor could not go on (KVM error), or a thread of this library panicked or could not | 125 | [`Failed`](ExitReason::Failed) |
 /// | the host asked it to stop, it did not in time, and was killed | 137 | [`StopTimedOut`](ExitReason::StopTimedOut) |
 /// | the host killed it | 137 | [`Killed`](ExitReason::Killed) |
 ///

@@ -112,11 +112,11 @@ impl VmConfig {
 }
 
 fn hooks(events: &EventSender) -> Hooks {
-    let (power, ended, panicked) = (events.clone(), events.clone(), events.clone());
+    let (power, ended, failed) = (events.clone(), events.clone(), events.clone());
     Hooks {
         guest_power: Arc::new(move |request| power.send(Event::GuestPower(request))),
         vcpu_ended: Arc::new(move |event| ended.send(Event::Vcpu(event))),
-        panicked: Arc::new(move |thread| panicked.send(Event::Panicked(thread))),
+        thread_failed: Arc::new(move |thread| failed.send(Event::ThreadFailed(thread.to_owned()))),
     }
 }
 

@@ -18,8 +18,8 @@ pub(super) enum End {
     Halted,
     /// A processor ended.
     Vcpu(VcpuEnd),
-    /// A thread of devices panicked.
-    Panicked(&'static str),
+    /// A thread of devices panicked or could not go on.
+    ThreadFailed(String),
     /// The host.
     Killed,
     /// The host, because the guest did not end in time.
@@ -75,9 +75,9 @@ pub(super) fn outcome(facts: Facts, end: End) -> VmExit {
         End::Off => ExitReason::PoweredOff,
         End::Halted => ExitReason::GuestHalted,
         End::Vcpu(VcpuEnd::Shutdown) => ExitReason::TripleFault,
-        End::Panicked(thread) => {
-            ExitReason::Failed(format!("its thread {thread} panicked, which is a defect of this library"))
-        }
+        End::ThreadFailed(thread) => ExitReason::Failed(format!(
+            "its thread {thread} panicked or could not go on, which is a defect of this library"
+        )),
         End::Vcpu(end) => ExitReason::Failed(match host {
             Some(host) => format!("{}; {host}", describe(&end)),
             None => describe(&end),
@@ -132,9 +132,12 @@ mod tests {
             (silent(), End::Vcpu(VcpuEnd::Shutdown), 125, ExitReason::TripleFault),
             (
                 silent(),
-                End::Panicked("purlin-fs"),
+                End::ThreadFailed("purlin-fs".into()),
                 125,
-                ExitReason::Failed("its thread purlin-fs panicked, which is a defect of this library".into()),
+                ExitReason::Failed(
+                    "its thread purlin-fs panicked or could not go on, which is a defect of this library"
+                        .into(),
+                ),
             ),
             (
                 silent(),

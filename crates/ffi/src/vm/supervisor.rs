@@ -244,7 +244,7 @@ impl Supervisor {
                 Event::GuestPower(PowerRequest::Reset) => return Some(End::Reset),
                 Event::GuestPower(PowerRequest::Off) => return Some(End::Off),
                 Event::Vcpu(event) => return Some(End::Vcpu(event.end)),
-                Event::Panicked(thread) => return Some(End::Panicked(thread)),
+                Event::ThreadFailed(thread) => return Some(End::ThreadFailed(thread)),
                 Event::Command(Command::Kill) => return Some(End::Killed),
                 Event::Command(command) => self.obey(command),
             }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use purlin_devices::shell::{Breakage, EventLoop, OnPanic, WorkerSlot};
+use purlin_devices::shell::{Breakage, EventLoop, OnFailure, WorkerSlot};
 use purlin_devices::virtio::section_kind::DEVICE_BASE;
 use purlin_devices::virtio::{
     ActivateContext, ActivateError, Busy, DeviceType, IoCounters, IoCounts, ResetProgress, RestoreError,
@@ -135,9 +135,9 @@ impl Vsock {
         })
     }
 
-    /// Sets who hears that the device's thread panicked.
-    pub fn on_panic(&self, hook: OnPanic) {
-        self.thread.on_panic(hook);
+    /// Sets who hears that the device's thread failed.
+    pub fn on_failure(&self, hook: OnFailure) {
+        self.thread.on_failure(hook);
     }
 
     /// The policy, for whoever replaces it or reads what it decided.

@@ -12,7 +12,7 @@ use super::poll::Poll;
 use super::server::{Dax, FileServer, Share};
 use super::state::{load_session, save_session};
 use super::worker::{FsWorker, InFlight, WAITING_THREADS};
-use crate::shell::{Breakage, EventLoop, OnPanic, Pool, WorkerSlot};
+use crate::shell::{Breakage, EventLoop, OnFailure, Pool, WorkerSlot};
 use crate::virtio::device::section_kind::DEVICE_BASE;
 use crate::virtio::{
     ActivateContext, ActivateError, Busy, DeviceType, IoCounters, IoCounts, ResetProgress, RestoreError,
@@ -72,9 +72,9 @@ impl Fs {
         })
     }
 
-    /// Sets who hears that the device's thread panicked.
-    pub fn on_panic(&self, hook: OnPanic) {
-        self.thread.on_panic(hook);
+    /// Sets who hears that the device's thread failed.
+    pub fn on_failure(&self, hook: OnFailure) {
+        self.thread.on_failure(hook);
     }
 
     /// The tag the guest mounts.
