@@ -202,9 +202,12 @@ impl Session {
                 }
                 None => fail("payload for a socket that is gone"),
             },
-            Disposition::Datagram { socket, .. } => {
+            Disposition::Datagram { socket, preamble, .. } => {
                 if !self.open.contains_key(&socket) {
                     fail("a datagram for a socket that is gone");
+                }
+                if preamble.is_some() && header.len.is_multiple_of(2) {
+                    self.muxer.handle_socket(self.now, socket, SocketEvent::PreambleSent);
                 }
             }
         }

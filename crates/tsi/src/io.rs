@@ -226,6 +226,8 @@ pub enum SocketEvent {
     Written(u32),
     /// A write failed for good.
     WriteFailed,
+    /// The preamble of a [`Disposition::Datagram`] was sent. Until then the next one of the socket has it, too.
+    PreambleSent,
 }
 
 /// What is to be done with the payload of a packet.
@@ -243,7 +245,8 @@ pub enum Disposition {
         socket: SocketId,
         /// Where to; a connected socket's peer if there is none.
         to: Option<SockAddr>,
-        /// A datagram that goes before it.
+        /// A datagram that goes before it, and without which it does not go. [`SocketEvent::PreambleSent`] when it is
+        /// out.
         preamble: Option<Preamble>,
     },
 }

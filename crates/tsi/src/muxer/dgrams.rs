@@ -284,6 +284,13 @@ impl Muxer {
         }
     }
 
+    /// The header of a redirected destination is out.
+    pub(super) fn preamble_sent(&mut self, id: Id, socket: SocketId) {
+        if let Some(entry) = self.dgram_mut(id).and_then(|d| d.by_socket(socket)) {
+            entry.preamble = None;
+        }
+    }
+
     /// SENDTO_DATA.
     pub(super) fn send_to(&mut self, now: Instant, id: Id) -> Disposition {
         let route = self.dgram_mut(id).map(|d| d.destination.clone()).unwrap_or_default();
@@ -324,7 +331,7 @@ impl Muxer {
             Route::Redirected(socket) => match dgram.by_socket(socket) {
                 Some(entry) => {
                     entry.used = now;
-                    Disposition::Datagram { socket, to: None, preamble: entry.preamble.take() }
+                    Disposition::Datagram { socket, to: None, preamble: entry.preamble }
                 }
                 None => Disposition::Done,
             },

@@ -50,6 +50,7 @@ impl Muxer {
                 _ => {}
             },
             SocketEvent::Opened => self.dgram_opened(id),
+            SocketEvent::PreambleSent => self.preamble_sent(id, socket),
             SocketEvent::Accepted(_) | SocketEvent::NothingToAccept => {}
         }
     }

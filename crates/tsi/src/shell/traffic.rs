@@ -118,8 +118,13 @@ impl Host {
         }
         let Some(sock) = self.sockets.get(socket) else { return };
         if let Some(preamble) = preamble {
-            let _ = net::send(sock.fd(), preamble.as_bytes(), SendFlags::NOSIGNAL);
+            if net::send(sock.fd(), preamble.as_bytes(), SendFlags::NOSIGNAL).is_err() {
+                // Nothing goes before it. The next datagram brings it again.
+                return self.spent(socket, granted, 0);
+            }
+            self.muxer.handle_socket(now, socket, SocketEvent::PreambleSent);
         }
+        let Some(sock) = self.sockets.get(socket) else { return };
         let Ok(to) = to.map(addr::to_os).transpose() else { return };
         let _ = sys::send(sock.fd(), vecs, slices, to.as_ref());
     }

@@ -170,6 +170,25 @@ fn a_redirected_datagram_flow_begins_with_a_header_of_its_own() {
 }
 
 #[test]
+fn the_header_of_a_redirected_datagram_flow_outlives_a_datagram_over_the_limit() {
+    let (target, addr) = udp();
+    let limit = r#""limits":{"bytes":{"per_second":1,"burst":1000}}"#;
+    let rule = redirect("192.0.2.0", 24, addr);
+    let mut guest = Guest::under(&format!(r#"{{"rules":[{rule}],{limit}}}"#));
+    guest.create_udp(2);
+    let to = "192.0.2.1:53".parse().unwrap();
+    guest.send_to(to, &[0; 2000]);
+    guest.send_to(to, b"one");
+    guest.send_to(to, b"two");
+    let header = RedirectHeader::default().bytes(to).unwrap();
+    for want in [header.as_bytes(), b"one", b"two"] {
+        let mut buf = [0; 3000];
+        let n = target.recv(&mut buf).unwrap();
+        assert_eq!(&buf[..n], want);
+    }
+}
+
+#[test]
 fn after_a_denied_destination_nothing_goes_to_the_allowed_one() {
     let (first, open) = udp();
     let (second, closed) = udp();
