@@ -7,6 +7,7 @@ use purlin_vmm_core::memory::VolatileSlice;
 
 use super::host::Host;
 use super::sys;
+use super::traffic::SCRATCH;
 use super::turn::Turn;
 use super::worker::{RingError, VsockWorker};
 use crate::io::{GrantKind, ReadOutcome, SocketId};
@@ -82,7 +83,9 @@ impl VsockWorker {
         let Some(sock) = host.sockets.get(socket) else { return Ok(ReadOutcome::Drained) };
         let packets = (packets as usize).min(sock.appetite);
         let mut slices = Vec::with_capacity(packets);
-        let offered = self.rx.gather(turn, packets, granted, &mut slices)?;
+        // No more than the read below takes: a short read says that there is nothing left.
+        let most = if sock.tapped { granted.min(SCRATCH) } else { granted };
+        let offered = self.rx.gather(turn, packets, most, &mut slices)?;
         let result = if sock.tapped {
             host.read_tapped(now, socket, &slices)
         } else {

@@ -12,8 +12,8 @@ use super::sys::{self, IoVecs};
 use crate::io::{Preamble, SocketEvent, SocketId};
 use crate::wire::SockAddr;
 
-/// Longest datagram there is.
-const SCRATCH: usize = 64 << 10;
+/// Longest datagram there is, and most that is read at a time from a stream that is looked at.
+pub(super) const SCRATCH: usize = 64 << 10;
 
 impl Host {
     /// Writes payload of a stream; what does not get away is kept.
@@ -138,7 +138,8 @@ impl Host {
         }
     }
 
-    /// As `readv(2)`, by way of memory the guest cannot change, in which the answers of a resolver are read.
+    /// As `readv(2)` of at most [`SCRATCH`] bytes, by way of memory the guest cannot change, in which the answers of a
+    /// resolver are read.
     pub fn read_tapped(
         &mut self,
         now: Instant,

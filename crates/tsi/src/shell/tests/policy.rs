@@ -315,6 +315,32 @@ fn names_are_pinned_by_answers_over_tcp() {
     guest.open(&listener);
 }
 
+#[test]
+fn a_long_answer_of_a_resolver_over_tcp_comes_whole_with_its_end() {
+    let (resolver, at) = listen();
+    let mut guest = Guest::under(&by_name(at));
+    // More than one read looks at, in one turn.
+    guest.offer(180);
+    let mut peer = guest.open(&resolver);
+    let bytes = pattern(1 << 20);
+    let sent = bytes.clone();
+    let writer = std::thread::spawn(move || peer.write_all(&sent).unwrap());
+    let mut got = Vec::new();
+    loop {
+        let (header, payload) = guest.next();
+        match header.op {
+            op::RW => got.extend(payload),
+            op::SHUTDOWN => break,
+            other => panic!("op {other} after {} bytes", got.len()),
+        }
+        if got.len() % (128 << 10) < 4096 {
+            guest.stream(620, op::CREDIT_UPDATE, got.len() as u32, &[]);
+        }
+    }
+    writer.join().unwrap();
+    assert!(got == bytes, "{} bytes", got.len());
+}
+
 fn answer(address: IpAddr) -> Vec<u8> {
     dns_answer("www.purlin.test", &[("www.purlin.test", 60, Data::Address(address))])
 }
