@@ -160,8 +160,11 @@ impl Muxer {
     fn release(&mut self, now: Instant, csocket: u32, port: u32, host_port: u32) {
         let keys = [Key::stream(port, host_port), Key::datagram(port, host_port)];
         let Some(id) = keys.into_iter().find_map(|key| self.pinned(csocket, key)) else { return };
-        if self.stream_mut(id).is_some_and(|s| s.is_open()) {
-            self.finish(now, id);
+        match self.stream_mut(id).map(|s| &s.phase) {
+            // The listener has room for another.
+            Some(Phase::Handshake(_)) => return self.drop_offer(id),
+            Some(Phase::Open) => self.finish(now, id),
+            _ => {}
         }
         self.remove(id);
     }

@@ -149,3 +149,17 @@ fn a_client_that_is_gone_before_accept_is_accepted_all_the_same() {
     b.ask(control::ACCEPT, &[6000, 0x800].map(u32::to_le_bytes).concat());
     assert_eq!(b.reply(control::ACCEPT), -11);
 }
+
+#[test]
+fn a_released_offer_makes_room_for_the_next() {
+    let mut b = Bench::new();
+    let listener = listening_on(&mut b, 6000, 2, "0.0.0.0:80");
+    b.event(listener, SocketEvent::Readable);
+    for _ in 0..10 {
+        let next = b.actions().into_iter().find(|a| matches!(a, Action::Accept { .. }));
+        let Some(Action::Accept { socket, .. }) = next else { panic!("no room") };
+        b.event(socket, SocketEvent::Accepted(None));
+        let [(op::REQUEST, 6000, host, _)] = b.packets()[..] else { panic!() };
+        b.release(6000, host);
+    }
+}
