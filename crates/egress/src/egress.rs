@@ -8,6 +8,7 @@ use crate::counters::{Counters, bump};
 use crate::dns::{Answer, DnsError, Pins};
 use crate::floor::is_local;
 use crate::flow::{Decision, Flow, Reason};
+use crate::hits::RuleHits;
 use crate::host::HostName;
 use crate::inspect::InspectError;
 use crate::limit::TokenBucket;
@@ -27,7 +28,7 @@ pub struct Egress {
     pins: Pins,
     connections: Option<TokenBucket>,
     bytes: Option<TokenBucket>,
-    hits: Vec<u64>,
+    hits: RuleHits,
     counters: Counters,
     log: DecisionLog,
 }
@@ -71,7 +72,7 @@ impl Egress {
             pins: Pins::default(),
             connections: limits.connections.map(|rate| TokenBucket::full(rate, now)),
             bytes: limits.bytes.map(|rate| TokenBucket::full(rate, now)),
-            hits: vec![0; policy.rules().len()],
+            hits: RuleHits::new(policy.rules().len()),
             counters: Counters::default(),
             log: DecisionLog::new(capacity),
             policy,
@@ -90,10 +91,8 @@ impl Egress {
         {
             decision = Decision::deny(Reason::ConnectionRate);
         }
-        if let Reason::Rule(index) = decision.reason
-            && let Some(hits) = self.hits.get_mut(index)
-        {
-            bump(hits);
+        if let Reason::Rule(index) = decision.reason {
+            self.hits.bump(index);
         }
         self.counters.decided(&decision);
         self.log.push(now, self.generation, *flow, decision.clone());
@@ -235,7 +234,7 @@ impl Egress {
         let limits = policy.limits();
         self.connections = adapt(self.connections, limits.connections, now);
         self.bytes = adapt(self.bytes, limits.bytes, now);
-        self.hits = vec![0; policy.rules().len()];
+        self.hits = RuleHits::new(policy.rules().len());
         self.policy = policy;
         self.pins.adopt(&self.policy);
         self.generation = self.generation.wrapping_add(1);
@@ -269,8 +268,8 @@ impl Egress {
         self.generation
     }
 
-    /// How often each rule decided, by index, since this policy was installed.
-    pub fn rule_hits(&self) -> &[u64] {
+    /// How often each rule decided since this policy was installed; a clone shows it to others.
+    pub fn rule_hits(&self) -> &RuleHits {
         &self.hits
     }
 

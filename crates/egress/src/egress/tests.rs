@@ -204,7 +204,8 @@ fn limits() {
     assert_eq!(reason(0, "10.0.0.1:1"), Reason::Rule(0));
     assert_eq!(reason(0, "10.0.0.1:1"), Reason::ConnectionRate);
     assert_eq!(reason(1, "10.0.0.1:1"), Reason::Rule(0));
-    assert_eq!(egress.rule_hits(), [3]);
+    let hits = egress.rule_hits().clone();
+    assert_eq!(hits.counts(), [3]);
     let counters = egress.counters();
     assert_eq!((counters.allowed, counters.denied, counters.denied_by_rate), (3, 2, 1));
 

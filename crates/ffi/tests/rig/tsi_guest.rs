@@ -293,8 +293,11 @@ fn a_policy_is_replaced_while_a_connection_is_open() {
     assert_eq!(lines, ["cut ok"]);
     assert!(peer.read(&mut byte).map_or(true, |n| n == 0), "the host's end is closed, too");
     // Two replacements in a row may take effect as one.
-    let log: Vec<_> =
-        egress.log(0).iter().map(|entry| (entry.policy > 0, entry.decision.to_string())).collect();
+    let log: Vec<_> = egress
+        .log(0, usize::MAX)
+        .iter()
+        .map(|entry| (entry.policy > 0, entry.decision.to_string()))
+        .collect();
     assert_eq!(log, [(false, "allow (rule 0)".to_owned()), (true, "deny (rule 0)".to_owned())]);
     assert_eq!(egress.counters().closed_by_replacement, 1);
 }

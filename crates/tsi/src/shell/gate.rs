@@ -39,7 +39,7 @@ pub(super) struct Gate {
     /// Connections by socket.
     passed: HashMap<SocketId, Passed>,
     /// What readers know: policy, log, counters.
-    published: (u64, u64, Counters),
+    published: Option<(u64, u64, Counters)>,
     /// When there are bytes to spend again, if somebody waits for some.
     pub retry_at: Option<Instant>,
 }
@@ -52,7 +52,7 @@ impl Gate {
             shared,
             start: Instant::now(),
             passed: HashMap::new(),
-            published: (0, 0, Counters::default()),
+            published: None,
             retry_at: None,
         }
     }
@@ -200,10 +200,12 @@ impl Gate {
 
     /// Shows readers what is new. Once per turn.
     pub fn publish(&mut self) {
-        let state = (self.seen, self.egress.log().next_sequence(), self.egress.counters());
-        if state != self.published {
+        let counters = self.egress.counters();
+        let state = Some((self.seen, self.egress.log().next_sequence(), counters));
+        if state != self.published
+            && self.shared.publish(self.egress.log(), counters, self.egress.rule_hits())
+        {
             self.published = state;
-            self.shared.publish(self.egress.log(), state.2, self.egress.rule_hits());
         }
     }
 }

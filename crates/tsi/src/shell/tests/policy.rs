@@ -68,7 +68,7 @@ impl Guest {
     fn decisions(&mut self, count: usize) -> Vec<String> {
         let deadline = Instant::now() + LIMIT;
         loop {
-            let log = self.device.egress().log(0);
+            let log = self.device.egress().log(0, usize::MAX);
             if log.len() >= count {
                 return log.iter().map(|entry| format!("{}: {}", entry.flow, entry.decision)).collect();
             }
