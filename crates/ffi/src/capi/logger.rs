@@ -148,6 +148,8 @@ fn install(output: Output, level: u32, style: WriteStyle, environment: bool) {
 fn logger(output: Output, level: LevelFilter, style: WriteStyle, environment: bool) -> Logger {
     let mut builder = Builder::new();
     builder.format_timestamp_micros();
+    // Says of every ring what is wrong with it, so that a driver could go on without end. Devices say it once.
+    builder.filter_module("virtio_queue", LevelFilter::Off);
     let mut style = style;
     if environment {
         builder.parse_env(Env::new().filter_or("RUST_LOG", level.as_str()));
@@ -164,4 +166,25 @@ fn logger(output: Output, level: LevelFilter, style: WriteStyle, environment: bo
     builder.write_style(if style == WriteStyle::Auto { output.auto() } else { style });
     // A log that nobody reads must hold up neither a guest nor its end.
     builder.target(Target::Pipe(Box::new(Outlet::new(output)))).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use log::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_driver_cannot_make_a_library_talk_without_end() {
+        let output = Output::new(2).unwrap();
+        let logger = logger(output, LevelFilter::Info, WriteStyle::Never, false);
+        for (target, level, enabled) in [
+            ("virtio_queue::queue", Level::Error, false),
+            ("purlin_devices::shell", Level::Info, true),
+            ("purlin_devices::shell", Level::Debug, false),
+        ] {
+            let metadata = Metadata::builder().target(target).level(level).build();
+            assert_eq!(logger.enabled(&metadata), enabled, "{target} {level}");
+        }
+    }
 }
