@@ -10,7 +10,7 @@ use super::config::{FsConfig, FsConfigError, TAG_MAX};
 use super::exchange::Scratch;
 use super::poll::Poll;
 use super::server::{Dax, FileServer, Share};
-use super::state::{load_session, save_session};
+use super::state::{load_session, payload, save_session};
 use super::worker::{FsWorker, InFlight, WAITING_THREADS};
 use crate::shell::{Breakage, EventLoop, OnFailure, Pool, WorkerSlot};
 use crate::virtio::device::section_kind::DEVICE_BASE;
@@ -153,12 +153,13 @@ impl VirtioDevice for Fs {
         w.u64(self.features);
         w.bool(worker.is_some());
         if let Some(worker) = worker {
-            w.bool(worker.breakage.is_broken());
+            let broken = worker.breakage.is_broken();
+            w.bool(broken);
             save_queues(&mut w, worker.queues.iter().map(|q| &q.queue));
-            save_session(&mut w, &worker.server)?;
+            save_session(&mut w, &worker.server, !broken)?;
         }
         let id = SectionId { kind: SECTION_KIND, version: SECTION_VERSION, instance: 0 };
-        Ok(Section::new(id, w.into_bytes()))
+        Ok(Section::new(id, payload(w)?))
     }
 
     fn restore(&mut self, section: &Section, context: Option<ActivateContext>) -> Result<(), RestoreError> {
@@ -175,10 +176,13 @@ impl VirtioDevice for Fs {
         let mut context = context;
         let mut worker = None;
         if r.bool("active")? {
-            let breakage = self.breakage.of_worker(r.bool("failed")?);
+            let broken = r.bool("failed")?;
+            let breakage = self.breakage.of_worker(broken);
             restore_queues(&mut r, QUEUE_SIZES.len(), context.as_mut())?;
             let window = context.as_ref().and_then(|context| context.shm.clone());
-            let server = load_session(&mut r, &self.share, window)?;
+            // Without a context the device waits for a reset, and no session goes on.
+            let shown = context.is_some() && !broken;
+            let server = load_session(&mut r, &self.share, window, shown)?;
             if let Some(context) = context {
                 worker = Some(FsWorker { breakage, ..self.worker(context, server)? });
             }

@@ -100,18 +100,18 @@ impl Direct {
     /// If what was saved does not load, or is another session then.
     pub fn reload(&mut self) -> bool {
         let mut first = Writer::new();
-        if save_session(&mut first, &self.server).is_err() {
+        if save_session(&mut first, &self.server, true).is_err() {
             return false;
         }
         let first = first.into_bytes();
         let share = Arc::clone(&self.server.share);
         let mut reader = Reader::new(&first);
-        let loaded = match load_session(&mut reader, &share, None) {
+        let loaded = match load_session(&mut reader, &share, None, true) {
             Ok(loaded) if reader.finish().is_ok() => loaded,
             other => fail(&format!("a saved session does not load: {:?}", other.err())),
         };
         let mut second = Writer::new();
-        if save_session(&mut second, &loaded).is_err() || second.into_bytes() != first {
+        if save_session(&mut second, &loaded, true).is_err() || second.into_bytes() != first {
             fail("a loaded session is another one");
         }
         self.server = loaded;

@@ -34,18 +34,30 @@ fn unsavable(reason: String) -> SaveError {
     SaveError::Unsavable { device: DeviceType::Fs, reason }
 }
 
-/// Appends a session.
+/// The payload of a section.
 ///
 /// # Errors
 ///
-/// [`SaveError::Unsavable`] if an open file has no name any more, or the session does not fit into a
-/// section.
-pub(super) fn save_session(w: &mut Writer, server: &FileServer) -> Result<(), SaveError> {
+/// [`SaveError::Unsavable`] if it is too long for one, which no restore would accept.
+pub(super) fn payload(w: Writer) -> Result<Vec<u8>, SaveError> {
+    let bytes = w.into_bytes();
+    match bytes.len() {
+        ..=MAX_SECTION_LEN => Ok(bytes),
+        len => Err(unsavable(format!("the guest's session takes {len} bytes, too many for a snapshot"))),
+    }
+}
+
+/// Appends a session. `shown`: whether its guest still uses what is in the window.
+///
+/// # Errors
+///
+/// [`SaveError::Unsavable`] if an open file has no name any more, or there are too many files.
+pub(super) fn save_session(w: &mut Writer, server: &FileServer, shown: bool) -> Result<(), SaveError> {
     w.u64(server.flags);
     w.bytes(&server.consumed.iter().map(|c| u8::from(*c)).collect::<Vec<_>>());
     save_nodes(w, server)?;
     save_handles(w, server)?;
-    save_maps(w, server);
+    save_maps(w, server, shown);
     Ok(())
 }
 
@@ -123,9 +135,9 @@ fn save_handles(w: &mut Writer, server: &FileServer) -> Result<(), SaveError> {
 }
 
 /// What the guest has mapped in the window.
-fn save_maps(w: &mut Writer, server: &FileServer) {
+fn save_maps(w: &mut Writer, server: &FileServer, shown: bool) {
     let known = |node| node & OVERLAY != 0 || server.nodes.get(node).is_some();
-    let maps = server.dax.iter().flat_map(|dax| dax.maps.iter());
+    let maps = server.dax.iter().filter(|_| shown).flat_map(|dax| dax.maps.iter());
     let maps: Vec<_> = maps.filter(|(_, mapped)| known(mapped.node)).collect();
     // A window is a few GiB, and each mapping at least a page of it.
     w.u32(maps.len() as u32);
@@ -137,12 +149,15 @@ fn save_maps(w: &mut Writer, server: &FileServer) {
     }
 }
 
-/// Shows everything again where it was.
-fn load_maps(r: &mut Reader<'_>, server: &mut FileServer) -> Result<(), RestoreError> {
+/// Shows everything again where it was, if anything of the session is shown.
+fn load_maps(r: &mut Reader<'_>, server: &mut FileServer, shown: bool) -> Result<(), RestoreError> {
     for _ in 0..r.count("fs.maps", MAX_MAPS)? {
         let at = r.u64("map.at")?;
         let (len, node, offset) = (r.u64("map.len")?, r.u64("map.node")?, r.u64("map.offset")?);
         let mapped = Mapped { len, node, offset, writable: r.bool("map.writable")? };
+        if !shown {
+            continue;
+        }
         // The guest would find nothing there, and has no way to be told.
         server.map(at, mapped).map_err(|e| RestoreError::Mismatch {
             field: "file in the window",
@@ -153,7 +168,8 @@ fn load_maps(r: &mut Reader<'_>, server: &mut FileServer) -> Result<(), RestoreE
     Ok(())
 }
 
-/// Reads what [`save_session`] wrote.
+/// Reads what [`save_session`] wrote. Unless it is `shown` nothing is put into the window: the guest has to reset the
+/// device first.
 ///
 /// # Errors
 ///
@@ -162,6 +178,7 @@ pub(super) fn load_session(
     r: &mut Reader<'_>,
     share: &Arc<Share>,
     window: Option<Window>,
+    shown: bool,
 ) -> Result<FileServer, RestoreError> {
     let mut server = FileServer::new(Arc::clone(share));
     server.dax = window.map(Dax::new);
@@ -179,7 +196,7 @@ pub(super) fn load_session(
     }
     load_nodes(r, &mut server)?;
     load_handles(r, &mut server)?;
-    load_maps(r, &mut server)?;
+    load_maps(r, &mut server, shown)?;
     Ok(server)
 }
 
@@ -254,4 +271,22 @@ fn load_handles(r: &mut Reader<'_>, server: &mut FileServer) -> Result<(), Resto
     }
     server.handles.skip_to(next);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_restore_accepts_is_not_saved() {
+        let of = |len: usize| {
+            let mut w = Writer::new();
+            // The length takes four bytes.
+            w.bytes(&vec![0; len - 4]);
+            payload(w)
+        };
+        assert_eq!(of(MAX_SECTION_LEN).map(|bytes| bytes.len()).unwrap(), MAX_SECTION_LEN);
+        let refused = of(MAX_SECTION_LEN + 1).unwrap_err().to_string();
+        assert!(refused.contains("16777217 bytes"), "{refused}");
+    }
 }

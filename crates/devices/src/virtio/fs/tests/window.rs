@@ -179,3 +179,30 @@ fn what_is_mapped_is_mapped_again_after_a_restore() {
     drop(c);
     assert_eq!(bytes(&new, 1 << 20), None);
 }
+
+/// A device that waits for a reset is restored without a window, and its guest uses nothing of it.
+#[test]
+fn a_broken_device_is_restored_without_what_was_mapped() {
+    let dir = tempdir().unwrap();
+    let old = window();
+    let mut c = client(with_window(dir.path()), &old);
+    let f = c.put(ROOT, "f", &[5; 4096]);
+    setup(&mut c, f, 0, 4096, 0, 0).unwrap();
+    rest(&mut c);
+    let whole = c.device.save().unwrap();
+    c.device.resume();
+    // A head that is no descriptor.
+    c.requests.publish(5000);
+    c.requests.kick();
+    let end = Instant::now() + Duration::from_secs(10);
+    while !c.interrupt.reset_needed() {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    rest(&mut c);
+    let broken = c.device.save().unwrap();
+    assert_eq!(whole.payload.len() - broken.payload.len(), 33, "one mapping");
+    for section in [whole, broken] {
+        Fs::new(with_window(dir.path())).unwrap().restore(&section, None).unwrap();
+    }
+}
