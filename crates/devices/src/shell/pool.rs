@@ -2,8 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use super::failure::{Failure, OnFailure};
 
 /// How long dropping a pool waits for calls that do not return before their threads are left behind.
 const JOIN_LIMIT: Duration = Duration::from_secs(5);
@@ -19,10 +22,10 @@ struct State {
     closed: bool,
 }
 
-#[derive(Default)]
 struct Inner {
     state: Mutex<State>,
     changed: Condvar,
+    failure: Arc<Failure>,
 }
 
 impl Inner {
@@ -35,7 +38,10 @@ impl Inner {
         loop {
             if let Some(call) = state.calls.pop_front() {
                 drop(state);
-                call();
+                // A call that panics ends itself; the thread is there for the next one.
+                if catch_unwind(AssertUnwindSafe(call)).is_err() {
+                    self.failure.happens();
+                }
                 state = self.lock();
             } else if state.closed {
                 return;
@@ -69,7 +75,14 @@ impl Drop for Alive {
 impl Pool {
     /// At most `limit` threads (at least one) of this name, cut to 15 bytes by the kernel.
     pub fn new(name: &'static str, limit: usize) -> Self {
-        Pool { name, limit: limit.max(1), inner: Arc::default() }
+        let (state, changed) = Default::default();
+        let inner = Arc::new(Inner { state, changed, failure: Failure::of(name) });
+        Pool { name, limit: limit.max(1), inner }
+    }
+
+    /// Sets who hears that a call panicked. Only the first call of this counts.
+    pub fn on_failure(&self, hook: OnFailure) {
+        self.inner.failure.on_failure(hook);
     }
 
     /// Runs `call` on one of the threads.
@@ -144,6 +157,26 @@ mod tests {
         assert_eq!(pool.inner.lock().threads, 2);
         release.send(()).unwrap();
         assert_eq!(results.recv(), Ok(0));
+    }
+
+    #[test]
+    fn a_call_that_panics_is_told_and_the_others_go_on() {
+        let pool = Pool::new("test", 1);
+        let (told, heard) = channel();
+        pool.on_failure(Arc::new(move |name| told.send(name.to_owned()).unwrap()));
+        let (go, gone) = channel::<()>();
+        let first = move || {
+            let _ = gone.recv();
+            panic!("a call of a test panics");
+        };
+        let (done, results) = channel();
+        assert!(pool.run(Box::new(first)).is_ok());
+        // It is there before the first one panics, and nothing comes after it.
+        assert!(pool.run(Box::new(move || done.send(1).unwrap())).is_ok());
+        drop(go);
+        assert_eq!(results.recv(), Ok(1));
+        drop(pool);
+        assert_eq!(heard.iter().collect::<Vec<_>>(), ["test"]);
     }
 
     #[test]

@@ -72,8 +72,9 @@ impl Fs {
         })
     }
 
-    /// Sets who hears that the device's thread failed.
+    /// Sets who hears that one of the device's threads failed.
     pub fn on_failure(&self, hook: OnFailure) {
+        self.waiting.on_failure(Arc::clone(&hook));
         self.thread.on_failure(hook);
     }
 

@@ -9,7 +9,7 @@ use purlin_vmm_core::memory::{ByteValued, SharedRam};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 
 use super::config::{FsConfig, FsConfigError};
-use super::exchange::{Outcome, Scratch, exchange};
+use super::exchange::{Outcome, Rest, Scratch, exchange};
 use super::server::{FileServer, Share};
 use super::state::{load_session, save_session};
 use crate::testing::{Buf, DriverRing, guest_ram};
@@ -64,7 +64,7 @@ impl Direct {
         let head = chain.head_index();
         let written = match exchange(&mut self.server, &mut self.scratch, &self.ram, chain) {
             Outcome::Written(written) => written,
-            Outcome::Later(task) => task.run(),
+            Outcome::Later(mut task) => task.run(),
         };
         let _ = self.queue.add_used(ram, head, written);
         written

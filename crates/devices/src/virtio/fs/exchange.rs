@@ -39,11 +39,23 @@ pub(super) struct Task {
     job: Job,
 }
 
-impl Task {
-    /// Does it and answers; returns the number of bytes written to the chain.
-    pub fn run(mut self) -> u32 {
+/// What another thread does of a request. Both return the number of bytes written to the chain.
+pub(super) trait Rest: Send {
+    /// Does it and answers.
+    fn run(&mut self) -> u32;
+
+    /// Answers after [`Rest::run`] panicked.
+    fn fail(&mut self) -> u32;
+}
+
+impl Rest for Task {
+    fn run(&mut self) -> u32 {
         let result = self.job.run(&mut self.bulk);
         conclude(&mut self.head, &mut self.bulk.writable, self.unique, result, &[])
+    }
+
+    fn fail(&mut self) -> u32 {
+        reply(&mut self.head, self.unique, Err(Errno::IO))
     }
 }
 

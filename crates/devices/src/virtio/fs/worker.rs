@@ -1,6 +1,7 @@
 //! Serves the two queues.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,7 +14,7 @@ use virtio_queue::{QueueOwnedT, QueueT};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::exchange::{Outcome, Scratch, Task, exchange};
+use super::exchange::{Outcome, Rest, Scratch, exchange};
 use super::poll::Poll;
 use super::server::FileServer;
 use super::sys;
@@ -61,12 +62,22 @@ impl InFlight {
         self.count >= MAX_IN_FLIGHT
     }
 
-    /// Gives a task to another thread. Without one it is done here.
-    fn start(&mut self, index: usize, head: u16, task: Box<Task>) {
+    /// Gives a task to another thread. Without one it is done here. It is finished even if it panics: the pool tells.
+    fn start(&mut self, index: usize, head: u16, mut task: Box<dyn Rest>) {
         let (wake, done) = (Arc::clone(&self.wake), self.finished.0.clone());
         let call = move || {
-            let _ = done.send((index, head, task.run()));
+            let ran = catch_unwind(AssertUnwindSafe(|| task.run()));
+            let written = match &ran {
+                Ok(written) => *written,
+                Err(_) => catch_unwind(AssertUnwindSafe(|| task.fail())).unwrap_or(0),
+            };
+            // It holds guest memory.
+            drop(task);
+            let _ = done.send((index, head, written));
             let _ = wake.write(1);
+            if let Err(panic) = ran {
+                resume_unwind(panic);
+            }
         };
         self.count += 1;
         if let Err(call) = self.pool.run(Box::new(call)) {

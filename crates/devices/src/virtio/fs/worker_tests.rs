@@ -183,3 +183,51 @@ fn what_waited_while_it_was_full_is_served_after_a_pause_that_failed() {
     assert!(bench.turns(10) > 0, "nobody would come to the other queue");
     assert_eq!(bench.answered(2), [16, 16]);
 }
+
+/// Panics instead of what it stands for, and on the second one also when it should answer.
+struct Panics(Box<dyn Rest>, bool);
+
+impl Rest for Panics {
+    fn run(&mut self) -> u32 {
+        panic!("a request of a test panics");
+    }
+
+    fn fail(&mut self) -> u32 {
+        assert!(!self.1, "and again");
+        self.0.fail()
+    }
+}
+
+#[test]
+fn a_request_that_panics_is_answered_and_told() {
+    let pool = Pool::new("test-wait", 1);
+    let (told, heard) = channel();
+    pool.on_failure(Arc::new(move |name| told.send(name.to_owned()).unwrap()));
+    let mut bench = Bench::new(pool);
+    let file = bench.open();
+    for (twice, want) in [(false, 16), (true, 0)] {
+        bench.offer_syncs(1, 1, file);
+        let Bench { worker: FsWorker { memory, queues, server, scratch, in_flight, .. }, .. } = &mut bench;
+        let chain = queues[1].queue.iter(&**memory).unwrap().next().unwrap();
+        let head = chain.head_index();
+        let Outcome::Later(task) = exchange(server, scratch, memory, chain) else {
+            panic!("it does not wait")
+        };
+        in_flight.start(1, head, Box::new(Panics(task, twice)));
+        bench.wait_for_one();
+        bench.worker.give_back().unwrap();
+        let used = bench.rings[1].used();
+        assert_eq!((used.len(), used[0].len), (1, want));
+        if want > 0 {
+            assert_eq!(used[0].data[4..8], (-libc::EIO).to_le_bytes());
+        }
+        assert_eq!(bench.worker.in_flight.count, 0);
+        assert!(bench.worker.drain(Instant::now()).is_ok());
+    }
+    // The pool is asked for another one all the same.
+    bench.offer_syncs(1, 1, file);
+    bench.turns(10);
+    assert_eq!(bench.answered(1), [16]);
+    drop(bench);
+    assert_eq!(heard.iter().collect::<Vec<_>>(), ["test-wait"]);
+}
