@@ -91,6 +91,9 @@ pub struct FsConfig {
     /// Bytes of a window through which a guest that mounts with `dax` reaches the host's pages without requests;
     /// 0 for none. It costs a guest 16 KiB of RAM per MiB whether it uses it or not. A file that the host
     /// shortens while the guest has it mapped ends the machine, if the guest touches what is gone.
+    ///
+    /// A guest may have 8,192 mappings there at a time, and is told ENOSPC beyond; Linux makes them of 2 MiB, so it can
+    /// use 16 GiB at once.
     pub dax_window: u64,
 }
 

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+/// Most mappings in a window. The host needs two of its own for each that stands alone, and a process has some 65,000
+/// (`vm.max_map_count`), without which it cannot even allocate.
+pub(super) const MAX_MAPS: usize = 1 << 13;
+
 /// A part of a file in the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mapped {
@@ -45,6 +49,17 @@ impl Maps {
         }
     }
 
+    /// How many are left when everything between `at` and `at + len` is taken out.
+    pub fn left_without(&self, at: u64, len: u64) -> usize {
+        let end = at.saturating_add(len);
+        let end_of = |(start, mapped): (&u64, &Mapped)| start.saturating_add(mapped.len);
+        let before = self.0.range(..at).next_back().map_or(0, end_of);
+        let last = self.0.range(at..end).next_back().map_or(0, end_of);
+        // What reaches out at the end stays as a piece; what reaches in at the front is one in any case.
+        let tails = usize::from(before > end) + usize::from(last > end);
+        self.0.len().saturating_sub(self.0.range(at..end).count()).saturating_add(tails)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (u64, Mapped)> + '_ {
         self.0.iter().map(|(at, mapped)| (*at, *mapped))
     }
@@ -74,6 +89,7 @@ mod tests {
             let mut pages = [None; WINDOW];
             for (insert, at, len, node, offset) in ops {
                 let len = len.min(WINDOW as u64 - at);
+                let left = maps.left_without(at, len);
                 for (i, page) in (0u64..).zip(&mut pages[at as usize..(at + len) as usize]) {
                     *page = insert.then_some((node, offset + i));
                 }
@@ -82,6 +98,7 @@ mod tests {
                 } else {
                     maps.remove(at, len);
                 }
+                prop_assert_eq!(maps.iter().count(), left + usize::from(insert));
             }
             let mut found = [None; WINDOW];
             for (at, mapped) in maps.iter() {

@@ -13,7 +13,7 @@ use purlin_snapshot::{DecodeError, MAX_SECTION_LEN, Reader, Writer};
 use purlin_vmm_core::memory::Window;
 use rustix::fs::OFlags;
 
-use super::maps::Mapped;
+use super::maps::{MAX_MAPS, Mapped};
 use super::names::{NAME_MAX, component};
 use super::nodes::{Identity, Node, Place, ROOT};
 use super::server::{Dax, FileServer, Handle, OVERLAY, Share, again, host_flags};
@@ -23,7 +23,14 @@ use crate::virtio::{DeviceType, RestoreError, SaveError};
 const MAX_NODES: u32 = 1 << 20;
 const MAX_HANDLES: u32 = 1 << 20;
 const MAX_OVERLAY: u32 = 1 << 20;
-const MAX_MAPS: u32 = 1 << 20;
+/// Most handles that are saved.
+const SAVED_HANDLES: usize = 1 << 16;
+/// What a section has room for besides nodes.
+const BESIDES_NODES: usize = 2 << 20;
+/// Bytes of a handle, and of a mapping.
+const HANDLE_LEN: usize = 21;
+const MAP_LEN: usize = 33;
+const _: () = assert!(SAVED_HANDLES * HANDLE_LEN + MAX_MAPS * MAP_LEN + (64 << 10) < BESIDES_NODES);
 
 const PLACE_AT: u8 = 0;
 const PLACE_GONE: u8 = 1;
@@ -65,8 +72,8 @@ fn save_nodes(w: &mut Writer, server: &FileServer) -> Result<(), SaveError> {
     let mut nodes: Vec<_> = server.nodes.iter().filter(|(id, _)| *id != ROOT).collect();
     nodes.sort_unstable_by_key(|(id, _)| *id);
     let size: usize = nodes.iter().map(|(_, n)| 64 + name_of(n).len()).sum();
-    // Leaves room for handles and queues.
-    if nodes.len() > MAX_NODES as usize || size > MAX_SECTION_LEN - (2 << 20) {
+    // Leaves room for handles, mappings and queues.
+    if nodes.len() > MAX_NODES as usize || size > MAX_SECTION_LEN - BESIDES_NODES {
         return Err(unsavable(format!("the guest knows {} files, too many for a snapshot", nodes.len())));
     }
     save_identity(w, &server.nodes.get(ROOT).map_or(ROOT_UNKNOWN, |n| n.identity));
@@ -112,7 +119,7 @@ fn save_handles(w: &mut Writer, server: &FileServer) -> Result<(), SaveError> {
     let known = |handle: &Handle| server.nodes.get(handle.node()).is_some();
     let mut handles: Vec<_> = server.handles.iter().filter(|(_, h)| known(h)).collect();
     handles.sort_unstable_by_key(|(fh, _)| *fh);
-    if handles.len() > 1 << 16 {
+    if handles.len() > SAVED_HANDLES {
         return Err(unsavable(format!(
             "the guest has {} open files, too many for a snapshot",
             handles.len()
@@ -139,7 +146,6 @@ fn save_maps(w: &mut Writer, server: &FileServer, shown: bool) {
     let known = |node| node & OVERLAY != 0 || server.nodes.get(node).is_some();
     let maps = server.dax.iter().filter(|_| shown).flat_map(|dax| dax.maps.iter());
     let maps: Vec<_> = maps.filter(|(_, mapped)| known(mapped.node)).collect();
-    // A window is a few GiB, and each mapping at least a page of it.
     w.u32(maps.len() as u32);
     for (at, Mapped { len, node, offset, writable }) in maps {
         for number in [at, len, node, offset] {
@@ -151,7 +157,7 @@ fn save_maps(w: &mut Writer, server: &FileServer, shown: bool) {
 
 /// Shows everything again where it was, if anything of the session is shown.
 fn load_maps(r: &mut Reader<'_>, server: &mut FileServer, shown: bool) -> Result<(), RestoreError> {
-    for _ in 0..r.count("fs.maps", MAX_MAPS)? {
+    for _ in 0..r.count("fs.maps", MAX_MAPS as u32)? {
         let at = r.u64("map.at")?;
         let (len, node, offset) = (r.u64("map.len")?, r.u64("map.node")?, r.u64("map.offset")?);
         let mapped = Mapped { len, node, offset, writable: r.bool("map.writable")? };

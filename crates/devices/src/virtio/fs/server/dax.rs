@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::io::errno;
 use super::{FileServer, Reply, Res};
-use crate::virtio::fs::maps::{Mapped, Maps};
+use crate::virtio::fs::maps::{MAX_MAPS, Mapped, Maps};
 
 const PAGE: u64 = 4096;
 /// log2 of what mappings are aligned to, as INIT tells the guest.
@@ -60,9 +60,12 @@ impl FileServer {
     /// Shows a part of a node.
     pub(in crate::virtio::fs) fn map(&mut self, at: u64, mapped: Mapped) -> Res<()> {
         let Mapped { len, node, offset, writable } = mapped;
-        let inside = self.dax.as_ref().ok_or(Errno::NOSYS)?.contains(at, len);
-        if !inside || !offset.is_multiple_of(PAGE) || offset.checked_add(len).is_none() {
+        let dax = self.dax.as_ref().ok_or(Errno::NOSYS)?;
+        if !dax.contains(at, len) || !offset.is_multiple_of(PAGE) || offset.checked_add(len).is_none() {
             return Err(Errno::INVAL);
+        }
+        if dax.maps.left_without(at, len) >= MAX_MAPS {
+            return Err(Errno::NOSPC);
         }
         if writable && (self.share.read_only || self.is_virtual(node)) {
             return Err(Errno::ROFS);
@@ -95,6 +98,10 @@ impl FileServer {
         for RemovemappingOne { moffset, len } in items {
             if !dax.contains(moffset, len) {
                 return Err(Errno::INVAL);
+            }
+            // From the middle of one, which then is two.
+            if dax.maps.left_without(moffset, len) > MAX_MAPS {
+                return Err(Errno::NOSPC);
             }
             dax.window.hide(moffset, len).map_err(|e| errno(&e))?;
             dax.maps.remove(moffset, len);

@@ -12,6 +12,7 @@ use purlin_vmm_core::memory::{ByteValued, RamRange, Window};
 use tempfile::tempdir;
 
 use super::client::{Client, ROOT, config};
+use crate::virtio::fs::maps::MAX_MAPS;
 use crate::virtio::fs::{Fs, FsConfig, OverlayEntry, OverlayKind};
 use crate::virtio::{ActivateContext, VirtioDevice};
 
@@ -27,7 +28,11 @@ fn with_window(dir: &Path) -> FsConfig {
 }
 
 fn window() -> Window {
-    Window::reserve(RamRange { start: 1 << 32, len: LEN }).unwrap()
+    window_of(LEN)
+}
+
+fn window_of(len: u64) -> Window {
+    Window::reserve(RamRange { start: 1 << 32, len }).unwrap()
 }
 
 /// An active device with a window.
@@ -205,4 +210,44 @@ fn a_broken_device_is_restored_without_what_was_mapped() {
     for section in [whole, broken] {
         Fs::new(with_window(dir.path())).unwrap().restore(&section, None).unwrap();
     }
+}
+
+/// Each mapping is one of the process's, of which there are not many.
+#[test]
+fn the_number_of_mappings_is_bounded() {
+    const PAGE: u64 = 4096;
+    let dir = tempdir().unwrap();
+    let most = MAX_MAPS as u64;
+    let len = (2 * most + 16) * PAGE;
+    let config = || FsConfig { dax_window: len, ..with_window(dir.path()) };
+    let window = window_of(len);
+    let mut c = client(config(), &window);
+    let f = c.put(ROOT, "f", &[5; 4 * PAGE as usize]);
+    // One of four pages, and others that touch nothing.
+    let large = 2 * most * PAGE;
+    setup(&mut c, f, large, 4 * PAGE, 0, 0).unwrap();
+    for i in 0..most - 1 {
+        setup(&mut c, f, 2 * i * PAGE, PAGE, 0, 0).unwrap();
+    }
+    assert_eq!(setup(&mut c, f, PAGE, PAGE, 0, 0), Err(libc::ENOSPC));
+    // In the place of one, but not in the middle.
+    setup(&mut c, f, 0, PAGE, PAGE, 0).unwrap();
+    setup(&mut c, f, 0, 2 * PAGE, 0, 0).unwrap();
+    assert_eq!(setup(&mut c, f, large + PAGE, PAGE, 0, 0), Err(libc::ENOSPC));
+    assert_eq!(remove(&mut c, &[(large + PAGE, PAGE)]), Err(libc::ENOSPC));
+    assert_eq!(bytes(&window, large + PAGE), Some([5; 4]));
+    assert_eq!(remove(&mut c, &[(large, PAGE)]), Ok(()), "from an end");
+    // All of them are saved, and shown again.
+    rest(&mut c);
+    let section = c.device.save().unwrap();
+    let other = window_of(len);
+    let context = ActivateContext { shm: Some(other.clone()), ..c.context() };
+    let mut fresh = Fs::new(config()).unwrap();
+    fresh.restore(&section, Some(context)).unwrap();
+    c.device = fresh;
+    c.device.resume();
+    assert_eq!(setup(&mut c, f, large + 8 * PAGE, PAGE, 0, 0), Err(libc::ENOSPC));
+    assert_eq!(remove(&mut c, &[(0, PAGE), (PAGE, PAGE), (large + 2 * PAGE, PAGE)]), Ok(()));
+    assert_eq!([1, 2, 3].map(|i| bytes(&other, large + i * PAGE)), [Some([5; 4]), None, Some([5; 4])]);
+    assert_eq!(setup(&mut c, f, large + 8 * PAGE, PAGE, 0, 0), Err(libc::ENOSPC));
 }
