@@ -108,6 +108,8 @@ pub(crate) enum FlowPart {
     Peer,
     /// A destination of a datagram socket.
     Destination(SocketAddr),
+    /// The last bytes, on this socket, of a stream that the guest has closed.
+    Rest(SocketId),
 }
 
 /// A [`Flow`] that was let out and has not ended.

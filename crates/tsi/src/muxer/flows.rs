@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::{Body, Muxer};
+use super::{Body, Flushing, Muxer};
 use crate::dgram::{Dgram, Route};
-use crate::io::{Flow, FlowId, FlowPart, OpenFlow, Protocol};
+use crate::io::{Flow, FlowId, FlowPart, OpenFlow, Protocol, SocketId};
 use crate::slots::Id;
 use crate::stream::{Phase, Stream};
 use crate::wire::errno;
@@ -29,15 +29,18 @@ impl Muxer {
                 Body::Listener(_) => {}
             }
         }
+        flows.extend(self.flushing.iter().filter_map(|(&socket, rest)| rest_flow(socket, rest)));
         flows
     }
 
-    /// Ends a flow: a connection is reset, a connect is refused, datagrams are not sent any more. No effect
+    /// Ends a flow: a connection is reset, also one that only gets rid of its last bytes, a connect is refused, datagrams are not sent any more. No effect
     /// on one that has ended.
     pub fn close_flow(&mut self, id: FlowId) {
         let record = id.record;
         match id.part {
             FlowPart::Stream => self.close_stream_flow(record),
+            // The guest has closed it already.
+            FlowPart::Rest(socket) => self.close(socket, true),
             FlowPart::Peer => {
                 let Some(dgram) = self.dgram_mut(record) else { return };
                 if matches!(dgram.peer, Route::Direct(_)) {
@@ -86,6 +89,13 @@ fn stream_flow(id: Id, stream: &Stream) -> Option<OpenFlow> {
     let target = stream.judged.filter(|_| live)?;
     let flow = Flow { protocol: Protocol::Tcp, destination: stream.peer.as_ref()?.inet()? };
     Some(OpenFlow { id: FlowId { record: id, part: FlowPart::Stream }, flow, target, stream: stream.socket })
+}
+
+fn rest_flow(socket: SocketId, rest: &Flushing) -> Option<OpenFlow> {
+    let (destination, target) = rest.flow?;
+    let flow = Flow { protocol: Protocol::Tcp, destination };
+    let id = FlowId { record: rest.record, part: FlowPart::Rest(socket) };
+    Some(OpenFlow { id, flow, target, stream: Some(socket) })
 }
 
 fn dgram_flows(id: Id, dgram: &Dgram, flows: &mut Vec<OpenFlow>) {

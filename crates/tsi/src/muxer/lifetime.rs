@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::{Body, Muxer, Owner, Record, Socket};
+use super::{Body, Flushing, Muxer, Owner, Record, Socket};
 use crate::io::{Action, SocketId};
 use crate::limits::MIN_WINDOW;
 use crate::slots::Id;
 use crate::stream::{Origin, Phase};
 use crate::timers::Timer;
-use crate::wire::op;
+use crate::wire::{SockAddr, op};
 
 impl Muxer {
     /// Adds a record under its key. `None` at the limit, if nothing can be forgotten.
@@ -181,6 +181,8 @@ impl Muxer {
         let (unread, window) = (stream.credit.unread(), stream.credit.announce().0);
         let socket = stream.socket.take();
         let was_open = stream.is_open();
+        let destination = stream.peer.as_ref().and_then(SockAddr::inet);
+        let flow = destination.and_then(|destination| Some((destination, stream.judged?)));
         let phase = std::mem::replace(&mut stream.phase, Phase::Dead);
         stream.credit = crate::credit::Credit::default();
         match phase {
@@ -195,9 +197,10 @@ impl Muxer {
         match flush_from {
             Some(now) if unread > 0 => {
                 if let Some(entry) = self.sockets.get_mut(socket.0) {
-                    entry.owner = Owner::Flushing { unread };
+                    entry.owner = Owner::Flushing;
                 }
-                self.timers.add(now, self.config.limits.flush, Timer::Flush(socket.0));
+                let timer = self.timers.add(now, self.config.limits.flush, Timer::Flush(socket.0));
+                self.flushing.insert(socket, Flushing { record: id, unread, timer, flow });
             }
             _ => {
                 self.buffered = self.buffered.saturating_sub(unread.into());
@@ -207,13 +210,12 @@ impl Muxer {
     }
 
     /// Bytes of a stream the guest has closed went out.
-    pub(super) fn flushed(&mut self, socket: SocketId, unread: u32, n: u32) {
-        let n = n.min(unread);
-        let left = unread - n;
+    pub(super) fn flushed(&mut self, socket: SocketId, n: u32) {
+        let Some(rest) = self.flushing.get_mut(&socket) else { return };
+        let n = n.min(rest.unread);
+        rest.unread -= n;
+        let left = rest.unread;
         self.buffered = self.buffered.saturating_sub(n.into());
-        if let Some(entry) = self.sockets.get_mut(socket.0) {
-            entry.owner = Owner::Flushing { unread: left };
-        }
         if left == 0 {
             self.close(socket, false);
         }
@@ -231,8 +233,11 @@ impl Muxer {
     /// Closes a socket.
     pub(super) fn close(&mut self, socket: SocketId, abort: bool) {
         let Some(entry) = self.sockets.get(socket.0) else { return };
-        if let Owner::Flushing { unread } = entry.owner {
-            self.buffered = self.buffered.saturating_sub(unread.into());
+        if entry.owner == Owner::Flushing
+            && let Some(rest) = self.flushing.remove(&socket)
+        {
+            self.buffered = self.buffered.saturating_sub(rest.unread.into());
+            self.timers.cancel(Some(rest.timer));
         }
         self.actions.push_back(Action::Close { socket, abort });
         self.forget_socket(socket);

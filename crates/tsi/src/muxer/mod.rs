@@ -21,8 +21,9 @@ mod share;
 mod sockets;
 mod state;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 pub use burst::Burst;
@@ -34,7 +35,7 @@ use crate::io::{Action, Packet, SocketId, Stats};
 use crate::listener::Listener;
 use crate::slots::{Id, Slots};
 use crate::stream::Stream;
-use crate::timers::Timers;
+use crate::timers::{TimerKey, Timers};
 use crate::wire::{Family, HEADER_LEN, HOST_CID, Header, REPLY_LEN, Reply, kind, op};
 
 /// What a record is found by: type, guest's port, host's port.
@@ -86,8 +87,18 @@ enum Owner {
     Record(Id),
     /// A connection being accepted for this listener.
     Accepting(Id),
-    /// Bytes left of a stream that the guest has closed.
-    Flushing { unread: u32 },
+    /// Bytes left of a stream that the guest has closed; see [`Flushing`].
+    Flushing,
+}
+
+/// What is left of a stream that the guest has closed, until its last bytes are out.
+#[derive(Debug)]
+struct Flushing {
+    record: Id,
+    unread: u32,
+    timer: TimerKey,
+    /// As in an [`OpenFlow`](crate::io::OpenFlow), if the policy let it out: where to, and where to instead.
+    flow: Option<(SocketAddr, Option<SocketAddr>)>,
 }
 
 #[derive(Debug)]
@@ -127,6 +138,7 @@ pub struct Muxer {
     /// Records that listen.
     listeners: Vec<Id>,
     sockets: Slots<Socket>,
+    flushing: BTreeMap<SocketId, Flushing>,
     actions: VecDeque<Action>,
     messages: VecDeque<Message>,
     /// Sockets to read from, in turn.
@@ -157,6 +169,7 @@ impl Muxer {
             by_key: HashMap::new(),
             listeners: Vec::new(),
             sockets: Slots::default(),
+            flushing: BTreeMap::new(),
             actions: VecDeque::new(),
             messages: VecDeque::new(),
             ready: VecDeque::new(),

@@ -14,11 +14,9 @@ impl Muxer {
     pub fn handle_socket(&mut self, now: Instant, socket: SocketId, event: SocketEvent) {
         let Some(owner) = self.sockets.get(socket.0).map(|s| s.owner) else { return };
         match (owner, event) {
-            (Owner::Flushing { unread }, SocketEvent::Written(n)) => self.flushed(socket, unread, n),
-            (Owner::Flushing { .. }, SocketEvent::WriteFailed | SocketEvent::HungUp) => {
-                self.close(socket, true)
-            }
-            (Owner::Flushing { .. }, _) => {}
+            (Owner::Flushing, SocketEvent::Written(n)) => self.flushed(socket, n),
+            (Owner::Flushing, SocketEvent::WriteFailed | SocketEvent::HungUp) => self.close(socket, true),
+            (Owner::Flushing, _) => {}
             (Owner::Accepting(listener), event) => self.accept_event(now, listener, socket, event),
             (Owner::Record(id), event) => self.record_event(now, id, socket, event),
         }
@@ -103,7 +101,7 @@ impl Muxer {
                     }
                 }
                 Timer::Flush(socket) => {
-                    if let Some(Owner::Flushing { .. }) = self.sockets.get(socket).map(|s| s.owner) {
+                    if let Some(Owner::Flushing) = self.sockets.get(socket).map(|s| s.owner) {
                         self.close(SocketId(socket), true);
                     }
                 }

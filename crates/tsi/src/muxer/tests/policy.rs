@@ -301,6 +301,41 @@ fn a_new_policy_ends_connects_connections_and_destinations() {
 }
 
 #[test]
+fn a_new_policy_ends_connections_that_the_guest_has_closed_and_whose_last_bytes_wait() {
+    let mut b = Bench::with(|c| c.ask_policy = true);
+    let target = "127.0.0.1:9".parse().unwrap();
+    let header = Preamble::new(b"x").unwrap();
+    let mut sockets = Vec::new();
+    for (port, verdict) in [(1, Verdict::Allow), (2, Verdict::Redirect { target, header })] {
+        b.create(port, 2, 1);
+        b.ask_addr(control::CONNECT, port, "192.0.2.1:80");
+        let Action::AskPolicy { id, .. } = b.action() else { panic!() };
+        let socket = b.muxer.handle_verdict(b.now, id, verdict).unwrap();
+        b.event(socket, SocketEvent::Connected);
+        b.send((port, 620), op::REQUEST, |_| {});
+        assert_eq!(b.send((port, 620), op::RW, |h| h.len = 9), Disposition::Stream(socket));
+        b.release(port, 620);
+        b.actions();
+        sockets.push(socket);
+    }
+    b.packets();
+    assert_eq!(open(&b), ["Tcp 192.0.2.1:80 None", "Tcp 192.0.2.1:80 Some(127.0.0.1:9)"]);
+    let streams: Vec<_> = b.muxer.open_flows().iter().map(|flow| flow.stream.unwrap()).collect();
+    assert_eq!(streams, sockets);
+    // One of them may go on.
+    b.muxer.policy_changed();
+    let ended = b.muxer.open_flows()[0].id;
+    b.muxer.close_flow(ended);
+    b.muxer.close_flow(ended);
+    assert_eq!(b.action(), Action::Close { socket: sockets[0], abort: true });
+    assert_eq!((open(&b).len(), b.muxer.buffered()), (1, 9));
+    b.event(sockets[1], SocketEvent::Written(9));
+    assert_eq!(b.action(), Action::Close { socket: sockets[1], abort: false });
+    assert_eq!((open(&b).len(), b.muxer.buffered(), b.muxer.open_sockets()), (0, 0, 0));
+    assert!(b.packets().is_empty());
+}
+
+#[test]
 fn what_never_leaves_the_machine_is_no_flow() {
     let mut b = Bench::with(|c| c.ask_policy = true);
     listening_on(&mut b, 6000, 5, "0.0.0.0:8000");
