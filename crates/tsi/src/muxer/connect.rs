@@ -273,7 +273,7 @@ impl Muxer {
         let key = Key::stream(header.src_port, header.dst_port);
         let stream = Stream::new(Origin::Port, Phase::Connecting(Box::new(attempt)));
         let body = Body::Stream(stream);
-        match self.add_record(Record { key, csocket: None, family: Family::Unix, body }) {
+        match self.add_record(Record::new(key, None, Family::Unix, body)) {
             Some(id) => {
                 self.start_attempt(id, addr, None);
                 true

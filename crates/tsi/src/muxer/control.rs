@@ -99,7 +99,7 @@ impl Muxer {
             }
             self.remove(id);
         }
-        if let Some(id) = self.add_record(Record { key, csocket: Some(csocket), family, body }) {
+        if let Some(id) = self.add_record(Record::new(key, Some(csocket), family, body)) {
             self.note_unused(id);
         }
     }

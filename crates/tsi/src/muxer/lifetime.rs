@@ -25,18 +25,43 @@ impl Muxer {
 
     /// A record that was announced only; may be forgotten.
     pub(super) fn note_unused(&mut self, id: Id) {
-        self.unused.push_back(id);
+        self.list_unused(id);
         if self.unused.len() > self.config.limits.unused
             && let Some(oldest) = self.unused.pop_front()
-            && self.records.get(oldest).is_some_and(Record::is_unused)
+            && self.unlisted_unused(oldest)
         {
             self.remove(oldest);
         }
     }
 
+    /// One that is listed already keeps its place.
+    pub(super) fn list_unused(&mut self, id: Id) {
+        if let Some(record) = self.records.get_mut(id)
+            && !std::mem::replace(&mut record.in_unused, true)
+        {
+            self.unused.push_back(id);
+        }
+    }
+
+    /// Likewise.
+    pub(super) fn list_dead(&mut self, id: Id) {
+        if let Some(record) = self.records.get_mut(id)
+            && !std::mem::replace(&mut record.in_dead, true)
+        {
+            self.dead.push_back(id);
+        }
+    }
+
+    /// The entry is out of the list. True if it was not stale.
+    fn unlisted_unused(&mut self, id: Id) -> bool {
+        let Some(record) = self.records.get_mut(id) else { return false };
+        record.in_unused = false;
+        record.is_unused()
+    }
+
     fn next_unused(&mut self) -> Option<Id> {
         while let Some(id) = self.unused.pop_front() {
-            if self.records.get(id).is_some_and(Record::is_unused) {
+            if self.unlisted_unused(id) {
                 return Some(id);
             }
         }
@@ -45,7 +70,9 @@ impl Muxer {
 
     fn next_dead(&mut self) -> Option<Id> {
         while let Some(id) = self.dead.pop_front() {
-            if self.stream_mut(id).is_some_and(|s| s.phase == Phase::Dead) {
+            let Some(record) = self.records.get_mut(id) else { continue };
+            record.in_dead = false;
+            if matches!(&record.body, Body::Stream(stream) if stream.phase == Phase::Dead) {
                 return Some(id);
             }
         }
@@ -165,7 +192,7 @@ impl Muxer {
         match self.stream_mut(id).map(|s| s.origin) {
             Some(Origin::Port) => self.remove(id),
             Some(Origin::Tsi) => {
-                self.dead.push_back(id);
+                self.list_dead(id);
                 if self.dead.len() > self.config.limits.records.saturating_mul(2) {
                     let records = &self.records;
                     self.dead.retain(|&id| records.get(id).is_some());

@@ -37,7 +37,7 @@ impl Muxer {
             // Not among the keys: no packet of the guest can name it.
             let key = Key::stream(port, 0);
             let body = Body::Listener(listener);
-            let id = self.records.insert(Record { key, csocket: None, family: Family::Unix, body });
+            let id = self.records.insert(Record::new(key, None, Family::Unix, body));
             self.open_listener(id, false);
         }
     }
@@ -226,7 +226,7 @@ impl Muxer {
         stream.socket = Some(socket);
         stream.peer = Some(peer.unwrap_or_else(|| SockAddr::unspecified(family)));
         let key = Key::stream(guest_port, self.unused_port(guest_port));
-        match self.add_record(Record { key, csocket: None, family, body: Body::Stream(stream) }) {
+        match self.add_record(Record::new(key, None, family, Body::Stream(stream))) {
             Some(child) => {
                 if let Some(entry) = self.sockets.get_mut(socket.0) {
                     entry.owner = Owner::Record(child);

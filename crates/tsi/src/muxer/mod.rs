@@ -78,6 +78,16 @@ struct Record {
     csocket: Option<u32>,
     family: Family,
     body: Body,
+    /// It has an entry among the unused.
+    in_unused: bool,
+    /// The same among the dead.
+    in_dead: bool,
+}
+
+impl Record {
+    fn new(key: Key, csocket: Option<u32>, family: Family, body: Body) -> Self {
+        Record { key, csocket, family, body, in_unused: false, in_dead: false }
+    }
 }
 
 /// What a host socket is for.
@@ -144,7 +154,7 @@ pub struct Muxer {
     /// Sockets to read from, in turn.
     ready: VecDeque<SocketId>,
     timers: Timers,
-    /// Records that may be forgotten, oldest first; entries may be stale.
+    /// Records that may be forgotten, oldest first; at most one entry each, which may be stale.
     unused: VecDeque<Id>,
     dead: VecDeque<Id>,
     next_port: u32,

@@ -155,18 +155,18 @@ impl Muxer {
             let phase = if saved.unused { Phase::Created } else { Phase::Dead };
             let body = Body::Stream(Stream::new(Origin::Tsi, phase));
             let key = Key::stream(saved.guest, saved.host);
-            let id = self.put(Record { key, csocket: saved.csocket, family: saved.family, body });
+            let id = self.put(Record::new(key, saved.csocket, saved.family, body));
             if let Some(csocket) = saved.owed {
                 self.reply_result(control::CONNECT, csocket, -errno::ECONNRESET);
             }
-            if saved.unused { self.unused.push_back(id) } else { self.dead.push_back(id) }
+            if saved.unused { self.list_unused(id) } else { self.list_dead(id) }
         }
         for saved in &state.listeners {
             let mut listener = Listener::new(saved.requested.clone(), saved.guest, saved.backlog);
             (listener.ready, listener.waiter) = (saved.ready, saved.waiter);
             let (key, family) = (Key::stream(saved.guest, TSI_PORT), saved.requested.family());
             let body = Body::Listener(listener);
-            let id = self.put(Record { key, csocket: saved.csocket, family, body });
+            let id = self.put(Record::new(key, saved.csocket, family, body));
             self.open_listener(id, saved.v6_only);
         }
         for saved in &state.dgrams {
@@ -191,7 +191,7 @@ impl Muxer {
         }
         let key = Key::datagram(saved.guest, TSI_PORT);
         let body = Body::Dgram(dgram);
-        self.put(Record { key, csocket: saved.csocket, family: saved.family, body });
+        self.put(Record::new(key, saved.csocket, saved.family, body));
     }
 
     fn check_state(&self, state: &MuxerState) -> Result<(), StateError> {

@@ -195,6 +195,50 @@ fn a_restored_datagram_socket_connects_again_only_if_the_policy_lets_it() {
 }
 
 #[test]
+fn a_socket_that_is_used_again_and_again_is_listed_once() {
+    let mut b = Bench::with(|c| c.limits.unused = 4);
+    b.create(GP, 2, 1);
+    for _ in 0..100 {
+        b.connect("192.0.2.1:1");
+        let Action::Connect { socket, .. } = b.action() else { panic!() };
+        b.event(socket, SocketEvent::Refused(111));
+        assert_eq!(b.reply(control::CONNECT), -111);
+    }
+    for _ in 0..100 {
+        b.connect("192.0.2.1:1");
+        let Some(Action::Connect { socket, .. }) = b.actions().pop() else { panic!() };
+        b.event(socket, SocketEvent::Connected);
+        assert_eq!(b.reply(control::CONNECT), 0);
+        b.send((GP, 620), op::REQUEST, |_| {});
+        b.send((GP, 620), op::RST, |_| {});
+        b.packets();
+    }
+    assert_eq!((b.muxer.unused.len(), b.muxer.dead.len(), b.muxer.records.len()), (1, 1, 1));
+    // It is found when a place is needed, whatever happened to it since.
+    b.muxer.config.limits.records = 2;
+    b.create(6000, 2, 1);
+    b.create(6001, 2, 1);
+    b.create(6002, 2, 1);
+    let ports: Vec<u32> = b.muxer.records.iter().map(|(_, record)| record.key.guest).collect();
+    assert_eq!(b.muxer.records.len(), 2, "{ports:?}");
+    assert!(ports.contains(&6002));
+}
+
+#[test]
+fn the_deadline_of_last_bytes_goes_with_them() {
+    let mut b = Bench::new();
+    for round in 1..=3 {
+        let socket = b.open();
+        assert_eq!(b.send((GP, 620), op::RW, |h| h.len = 9), Disposition::Stream(socket));
+        b.release(GP, 620);
+        assert!(b.muxer.poll_timeout().is_some());
+        b.event(socket, SocketEvent::Written(9));
+        assert_eq!(b.action(), Action::Close { socket, abort: false });
+        assert_eq!(b.muxer.poll_timeout(), None, "after {round}");
+    }
+}
+
+#[test]
 fn only_the_end_of_a_close_may_go_unnoticed() {
     let mut b = Bench::with(ports);
     b.actions();
