@@ -10,7 +10,7 @@ use vm_memory::{
 use super::alloc::{AllocError, RamConfig, allocate_ranges};
 use super::layout::RamRange;
 use super::overlay::Overlays;
-use super::reclaim::Method;
+use super::reclaim::{Method, ReplacedCount};
 use super::sys::Mapping;
 
 /// One contiguous piece of guest RAM and the host mapping behind it.
@@ -87,6 +87,7 @@ impl GuestMemoryRegionBytes for GuestRegion {}
 pub struct GuestRam {
     regions: GuestRegionCollection<GuestRegion>,
     pub(super) overlays: Overlays,
+    pub(super) replaced: ReplacedCount,
 }
 
 impl GuestRam {
@@ -106,7 +107,7 @@ impl GuestRam {
 
     pub(super) fn from_regions(regions: Vec<GuestRegion>) -> Result<Self, AllocError> {
         let regions = GuestRegionCollection::from_regions(regions)?;
-        Ok(GuestRam { regions, overlays: Overlays::default() })
+        Ok(GuestRam { regions, overlays: Overlays::default(), replaced: ReplacedCount::default() })
     }
 }
 

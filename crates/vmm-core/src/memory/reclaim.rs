@@ -11,9 +11,10 @@
 //! | explicit huge pages | nothing: they are reserved, and a page that is given back might not be there again for the next access, which ends the process | what it wrote |
 //!
 //! Each block mapped over can split the mapping, and a process may have some 65,000 mappings
-//! (`vm.max_map_count`). So there is a bound on their number, and smaller ranges stay as they are.
+//! (`vm.max_map_count`). So there is a bound on their number in a machine, and smaller ranges stay as they are.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
@@ -23,8 +24,25 @@ use super::layout::{HUGE_PAGE, PAGE_SIZE};
 use super::ram::GuestRam;
 use super::sys::Mapping;
 
-/// Most blocks of a region that are replaced by anonymous memory; each costs at most two mappings.
+/// Most blocks of a machine that are replaced by anonymous memory; each costs at most two mappings. Half of what the process
+/// may have: windows need some too.
 const MAX_REPLACED: usize = 1 << 14;
+
+/// How many blocks of a machine are replaced.
+#[derive(Debug, Default)]
+pub(super) struct ReplacedCount(AtomicUsize);
+
+impl ReplacedCount {
+    /// Counts one more, if there may be one.
+    fn add(&self) -> bool {
+        let more = |count| (count < MAX_REPLACED).then_some(count + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn take_back(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Gives guest memory that the guest does not use back to the host.
 ///
@@ -81,7 +99,6 @@ pub(super) enum Method {
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
     blocks: Vec<u64>,
-    count: usize,
 }
 
 impl Replaced {
@@ -95,7 +112,6 @@ impl Replaced {
         }
         if let Some(word) = self.blocks.get_mut(block / 64) {
             *word |= 1 << (block % 64);
-            self.count += 1;
         }
     }
 }
@@ -128,7 +144,7 @@ impl MemoryReclaim for GuestRam {
                     mapping.discard(range.from, range.len).map(|()| range.len)
                 } else {
                     let mut replaced = replaced.lock().unwrap_or_else(PoisonError::into_inner);
-                    replace(mapping, &mut replaced, base, range, |from, to| {
+                    replace(mapping, (&mut replaced, &self.replaced), base, range, |from, to| {
                         overlays.iter().any(|overlay| from < overlay.end() && overlay.start < to)
                     })
                 }
@@ -136,7 +152,7 @@ impl MemoryReclaim for GuestRam {
             Method::Punch => mapping.punch(range.from, range.len).map(|()| range.len),
             Method::Replace(replaced) => {
                 let mut replaced = replaced.lock().unwrap_or_else(PoisonError::into_inner);
-                replace(mapping, &mut replaced, base, range, |_, _| true)
+                replace(mapping, (&mut replaced, &self.replaced), base, range, |_, _| true)
             }
         };
         outcome.map(|bytes| bytes as u64).map_err(|source| ReclaimError::Host { start: start.0, len, source })
@@ -154,7 +170,7 @@ struct Range {
 /// tells of a range of guest addresses whether a file shows through where memory is dropped.
 fn replace(
     mapping: &Mapping,
-    replaced: &mut Replaced,
+    (replaced, count): (&mut Replaced, &ReplacedCount),
     base: u64,
     range: Range,
     has_file: impl Fn(u64, u64) -> bool,
@@ -172,8 +188,8 @@ fn replace(
         if replaced.contains(block) || !has_file(guest, guest + block_len as u64) {
             mapping.discard(at, stop - at)?;
             given += stop - at;
-        } else if whole && replaced.count < MAX_REPLACED {
-            mapping.map_over(at, block_len)?;
+        } else if whole && count.add() {
+            mapping.map_over(at, block_len).inspect_err(|_| count.take_back())?;
             replaced.insert(block);
             given += block_len;
         }

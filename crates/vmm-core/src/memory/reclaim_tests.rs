@@ -116,11 +116,13 @@ fn only_whole_pages_inside_ram() {
 #[test]
 fn the_number_of_replaced_blocks_is_bounded() {
     let ram = ram(Backing::File { file: file_of(1), offset: 0, sharing: FileSharing::Private });
-    let region = ram.find_region(GuestAddress(0)).unwrap();
-    let Method::Replace(replaced) = region.reclaimable().0 else { panic!() };
-    replaced.lock().unwrap().count = MAX_REPLACED - 1;
-    assert_eq!(ram.reclaim(GuestAddress(0), LEN).unwrap(), 2 * MIB);
+    assert_eq!(ram.reclaim(GuestAddress(0), 2 * MIB).unwrap(), 2 * MIB);
+    ram.replaced.0.fetch_add(MAX_REPLACED - 2, Ordering::Relaxed);
+    let high = GuestAddress(1 << 32);
+    assert_eq!(ram.reclaim(high, LEN).unwrap(), 2 * MIB, "one bound for all of the machine");
     assert_eq!(ram.reclaim(GuestAddress(0), LEN).unwrap(), 2 * MIB, "the one block that is anonymous");
+    assert_eq!(ram.reclaim(high, LEN).unwrap(), 2 * MIB);
+    assert_eq!(ram.replaced.0.load(Ordering::Relaxed), MAX_REPLACED);
 }
 
 /// What the guest frees under an overlay must not show the file again.
