@@ -159,8 +159,12 @@ impl Vsock {
             EventRing { queue: events, news: ResetNews::None },
         );
         let host = self.host.take().ok_or(ActivateError::AlreadyActive)?;
-        VsockWorker::new(memory, interrupt, rings, host, self.breakage.of_worker(false))
-            .map_err(|source| ActivateError::Host { what: "deadline timer", source })
+        VsockWorker::new(memory, interrupt, rings, host, self.breakage.of_worker(false)).map_err(
+            |(host, source)| {
+                self.host = Some(host);
+                ActivateError::Host { what: "deadline timer", source }
+            },
+        )
     }
 }
 
@@ -253,13 +257,17 @@ impl VirtioDevice for Vsock {
         }
         r.finish()?;
         if let (Some((failed, state)), Some(context)) = (saved, context) {
-            if let Some(host) = &mut self.host {
+            let mut worker = self.worker(context)?;
+            if let Some(host) = &mut worker.host {
                 let refuse = |e: crate::StateError| RestoreError::Mismatch {
                     field: "sockets",
                     saved: e.to_string(),
                     configured: "none".to_owned(),
                 };
-                host.muxer.restore(&state).map_err(refuse)?;
+                if let Err(e) = host.muxer.restore(&state) {
+                    self.host = worker.take_host();
+                    return Err(refuse(e));
+                }
                 host.act(Instant::now());
                 // Saved state may hold any number of them.
                 for addr in host.muxer.lost_listeners().take(LOST_LOGGED) {
@@ -270,7 +278,6 @@ impl VirtioDevice for Vsock {
                     log::warn!("vsock: {more} more listeners could not be opened again");
                 }
             }
-            let mut worker = self.worker(context)?;
             worker.breakage = self.breakage.of_worker(failed);
             worker.events.news = ResetNews::Due;
             self.slot.put(worker);

@@ -1,5 +1,6 @@
 //! The thread's loop: one turn serves sockets, the ring from the guest, and the ring to it.
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -84,20 +85,30 @@ pub(super) struct VsockWorker {
 }
 
 impl VsockWorker {
-    /// Rings of a driver around a host side.
+    /// Rings of a driver around a host side, which comes back if the host refuses what the worker needs.
     pub fn new(
         memory: SharedRam,
         interrupt: Arc<dyn Interrupt>,
         rings: (RxRing, TxRing, EventRing),
         host: Box<Host>,
         breakage: Breakage,
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self, (Box<Host>, io::Error)> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let fd = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        let fd = match rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags) {
+            Ok(fd) => fd,
+            Err(e) => return Err((host, e.into())),
+        };
         let (rx, tx, events) = rings;
-        host.sockets.watch(fd.as_raw_fd(), TIMER_TOKEN)?;
-        for (queue, token) in [(&rx.queue, RX_TOKEN), (&tx.queue, TX_TOKEN), (&events.queue, EVENT_TOKEN)] {
-            host.sockets.watch(queue.event.as_raw_fd(), token)?;
+        let watched = [
+            (fd.as_raw_fd(), TIMER_TOKEN),
+            (rx.queue.event.as_raw_fd(), RX_TOKEN),
+            (tx.queue.event.as_raw_fd(), TX_TOKEN),
+            (events.queue.event.as_raw_fd(), EVENT_TOKEN),
+        ];
+        if let Err(e) = watched.iter().try_for_each(|&(fd, token)| host.sockets.watch(fd, token)) {
+            // Those that are not watched are none the worse.
+            watched.iter().for_each(|&(fd, _)| host.sockets.unwatch(fd));
+            return Err((host, e));
         }
         Ok(VsockWorker {
             memory,

@@ -4,31 +4,67 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use purlin_devices::virtio::{ActivateError, ResetProgress, RestoreError, VirtioDevice};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::guest::{GP, Guest, config, sockaddr};
+use super::guest::{GP, Guest, LIMIT, config, rings, sockaddr};
 use crate::config::{Dial, UnixPort};
+use crate::shell::{Vsock, VsockConfig};
 use crate::wire::{UnixAddr, control, op};
 
 const CHILD: &str = "PURLIN_TEST_WITHOUT_DESCRIPTORS";
-const NAME: &str = "shell::tests::descriptors::without_descriptors_calls_fail_and_work_again_later";
+const MODULE: &str = "shell::tests::descriptors";
 
 /// In a process of its own, as the limit is the whole process's.
-#[test]
-fn without_descriptors_calls_fail_and_work_again_later() {
+fn alone(name: &str, test: fn()) {
     if std::env::var_os(CHILD).is_some() {
-        return at_the_limit();
+        return test();
     }
     let mut child = Command::new(std::env::current_exe().unwrap());
-    let done = child.args(["--exact", NAME, "--nocapture"]).env(CHILD, "1").output().unwrap();
+    let name = format!("{MODULE}::{name}");
+    let done = child.args(["--exact", &name, "--nocapture"]).env(CHILD, "1").output().unwrap();
     let text = String::from_utf8_lossy(&done.stdout);
     assert!(
         done.status.success() && text.contains("1 passed"),
         "{text}{}",
         String::from_utf8_lossy(&done.stderr)
     );
+}
+
+#[test]
+fn without_descriptors_calls_fail_and_work_again_later() {
+    alone("without_descriptors_calls_fail_and_work_again_later", at_the_limit);
+}
+
+#[test]
+fn a_device_that_found_no_descriptor_is_activated_and_restored_later() {
+    alone("a_device_that_found_no_descriptor_is_activated_and_restored_later", found_none);
+}
+
+fn found_none() {
+    let mut guest = Guest::new(config());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    guest.open(&listener);
+    guest.device.quiesce(Instant::now() + LIMIT).unwrap();
+    let section = guest.device.save().unwrap();
+    assert_eq!(guest.device.reset(), ResetProgress::Done);
+    let limit = getrlimit(Resource::Nofile);
+    let [first, second, third] = [guest.context(), guest.context(), guest.context()];
+    let mut fresh = Vsock::new(VsockConfig::new(config())).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(3), maximum: limit.maximum }).unwrap();
+    let refused = guest.device.activate(first);
+    assert!(matches!(&refused, Err(ActivateError::Host { .. })), "{refused:?}");
+    let refused = fresh.restore(&section, Some(second));
+    assert!(matches!(&refused, Err(RestoreError::Activate(_))), "{refused:?}");
+    setrlimit(Resource::Nofile, limit).unwrap();
+    fresh.restore(&section, Some(third)).unwrap();
+    drop(fresh);
+    [guest.rx, guest.tx, guest.events] = rings(&guest.ram);
+    guest.device.activate(guest.context()).unwrap();
+    guest.offer(16);
+    guest.open(&listener);
 }
 
 fn at_the_limit() {
