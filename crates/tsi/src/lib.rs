@@ -71,4 +71,4 @@ pub use io::{
     ReadOutcome, SocketEvent, SocketId, Stats, Verdict,
 };
 pub use limits::Limits;
-pub use muxer::{Burst, DgramState, ListenerState, Muxer, MuxerState, StateError, StreamState};
+pub use muxer::{Burst, DgramState, ListenerState, Muxer, MuxerState, ReplyState, StateError, StreamState};

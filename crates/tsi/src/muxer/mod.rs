@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 pub use burst::Burst;
-pub use state::{DgramState, ListenerState, MuxerState, StateError, StreamState};
+pub use state::{DgramState, ListenerState, MuxerState, ReplyState, StateError, StreamState};
 
 use crate::config::{ConfigError, MuxerConfig};
 use crate::dgram::Dgram;

@@ -10,7 +10,7 @@ use crate::dgram::{Dgram, Route};
 use crate::listener::Listener;
 use crate::slots::Id;
 use crate::stream::{Origin, Phase, Stream, Tell};
-use crate::wire::{Family, SockAddr, TSI_PORT, control, errno};
+use crate::wire::{Family, Header, Reply, SockAddr, TSI_PORT, control, errno};
 
 /// A stream of a TSI socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,17 @@ pub struct DgramState {
     pub peer: Option<SockAddr>,
 }
 
+/// An answer the guest has not taken yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyState {
+    /// The control port that was asked.
+    pub port: u32,
+    /// Control socket that waits.
+    pub csocket: u32,
+    /// What it is told.
+    pub reply: Reply,
+}
+
 /// Everything that is saved.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MuxerState {
@@ -72,6 +83,8 @@ pub struct MuxerState {
     pub listeners: Vec<ListenerState>,
     /// Datagram sockets.
     pub dgrams: Vec<DgramState>,
+    /// Answers, in their order.
+    pub replies: Vec<ReplyState>,
 }
 
 /// Saved state that cannot be.
@@ -82,6 +95,14 @@ pub enum StateError {
     #[error("{found} records, {limit} are possible")]
     TooMany {
         /// Records in the state.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// More answers than can wait at one time.
+    #[error("{found} answers wait, {limit} are possible")]
+    TooManyReplies {
+        /// Answers in the state.
         found: usize,
         /// The limit.
         limit: usize,
@@ -139,6 +160,11 @@ impl Muxer {
                 }
             }
         }
+        let replies = self.messages.iter().filter_map(|message| {
+            let Header { src_port: port, dst_port: csocket, .. } = message.header;
+            Some(ReplyState { port, csocket, reply: message.payload.clone()? })
+        });
+        state.replies.extend(replies);
         state
     }
 
@@ -151,6 +177,9 @@ impl Muxer {
     pub fn restore(&mut self, state: &MuxerState) -> Result<(), StateError> {
         self.check_state(state)?;
         self.next_port = state.next_port;
+        for saved in &state.replies {
+            self.reply(saved.port, saved.csocket, saved.reply.clone());
+        }
         for saved in &state.streams {
             let phase = if saved.unused { Phase::Created } else { Phase::Dead };
             let body = Body::Stream(Stream::new(Origin::Tsi, phase));
@@ -202,6 +231,11 @@ impl Muxer {
         let limit = self.config.limits.records;
         if found > limit {
             return Err(StateError::TooMany { found, limit });
+        }
+        // One for each request that was read before the guest had to wait, and what each record owed.
+        let (found, limit) = (state.replies.len(), self.config.limits.messages.saturating_add(limit));
+        if found > limit {
+            return Err(StateError::TooManyReplies { found, limit });
         }
         let mut seen = std::collections::HashSet::new();
         let streams = state.streams.iter().map(|s| Key::stream(s.guest, s.host));

@@ -35,7 +35,8 @@ use crate::wire::UnixAddr;
 /// To the guest, from the guest, events.
 const QUEUE_SIZES: [u16; 3] = [256, 256, 256];
 const SECTION_KIND: u32 = DEVICE_BASE + DeviceType::Vsock as u32;
-const SECTION_VERSION: u16 = 1;
+/// 2: answers the guest has not taken.
+const SECTION_VERSION: u16 = 2;
 /// VIRTIO_VSOCK_F_DGRAM of libkrunfw's kernel: datagrams, which TSI needs.
 const F_DGRAM: u64 = 1 << 3;
 /// Listeners named one by one that could not be opened again.
@@ -251,7 +252,7 @@ impl VirtioDevice for Vsock {
         let mut saved = None;
         if r.bool("active")? {
             let failed = r.bool("failed")?;
-            let state = state::load(&mut r)?;
+            let state = state::load(&mut r, section.id.version)?;
             restore_queues(&mut r, QUEUE_SIZES.len(), context.as_mut())?;
             saved = Some((failed, state));
         }

@@ -3,8 +3,8 @@
 use purlin_devices::virtio::RestoreError;
 use purlin_snapshot::{DecodeError, Reader, Writer};
 
-use crate::muxer::{DgramState, ListenerState, MuxerState, StreamState};
-use crate::wire::{Family, SockAddr};
+use crate::muxer::{DgramState, ListenerState, MuxerState, ReplyState, StreamState};
+use crate::wire::{CONTROL_PORTS, Family, Reply, SockAddr};
 
 /// More than any configuration allows is not even decoded.
 const MAX_RECORDS: u32 = 1 << 20;
@@ -40,9 +40,25 @@ pub(super) fn save(w: &mut Writer, state: &MuxerState) {
             addr(w, peer);
         }
     }
+    w.u32(count(state.replies.len()));
+    for reply in &state.replies {
+        w.u32(reply.port);
+        w.u32(reply.csocket);
+        match &reply.reply {
+            Reply::Result(value) => {
+                w.bool(false);
+                w.u32(value.cast_unsigned());
+            }
+            Reply::Name(name) => {
+                w.bool(true);
+                addr(w, name);
+            }
+        }
+    }
 }
 
-pub(super) fn load(r: &mut Reader<'_>) -> Result<MuxerState, RestoreError> {
+/// Version 1 has no answers at its end.
+pub(super) fn load(r: &mut Reader<'_>, version: u16) -> Result<MuxerState, RestoreError> {
     let mut state = MuxerState { next_port: r.u32("next_port")?, ..MuxerState::default() };
     for _ in 0..r.count("streams", MAX_RECORDS)? {
         state.streams.push(StreamState {
@@ -73,13 +89,27 @@ pub(super) fn load(r: &mut Reader<'_>) -> Result<MuxerState, RestoreError> {
             peer: if r.bool("dgram.connected")? { Some(read_addr(r)?) } else { None },
         });
     }
+    let replies = if version >= 2 { r.count("replies", MAX_RECORDS)? } else { 0 };
+    for _ in 0..replies {
+        let port = r.u32("reply.port")?;
+        if !CONTROL_PORTS.contains(&port) {
+            return Err(DecodeError::Value { field: "reply.port", value: port.into() }.into());
+        }
+        let csocket = r.u32("reply.csocket")?;
+        let reply = match r.bool("reply.is_name")? {
+            false => Reply::Result(r.u32("reply.result")?.cast_signed()),
+            true => Reply::Name(read_addr(r)?),
+        };
+        state.replies.push(ReplyState { port, csocket, reply });
+    }
     Ok(state)
 }
 
 /// Body of a fuzz target: any bytes as the saved part of a muxer. What is taken comes out the same when it is saved again.
 #[doc(hidden)]
 pub fn tsi_state(data: &[u8]) {
-    let Ok(state) = load(&mut Reader::new(data)) else { return };
+    let loaded = load(&mut Reader::new(data), 2).or_else(|_| load(&mut Reader::new(data), 1));
+    let Ok(state) = loaded else { return };
     let tsi = crate::TsiFlags::HIJACK_INET | crate::TsiFlags::HIJACK_UNIX;
     let mut config = crate::MuxerConfig { tsi, ..crate::MuxerConfig::default() };
     config.limits.records = 64;
@@ -93,13 +123,13 @@ pub fn tsi_state(data: &[u8]) {
             muxer.handle_socket(now, socket, crate::SocketEvent::Listening(addr));
         }
     }
-    while muxer.poll_packet().is_some() {}
     let again = muxer.save();
     let mut w = Writer::new();
     save(&mut w, &again);
     let bytes = w.into_bytes();
-    let loaded = load(&mut Reader::new(&bytes));
+    let loaded = load(&mut Reader::new(&bytes), 2);
     debug_assert!(loaded.is_ok_and(|loaded| loaded == again));
+    while muxer.poll_packet().is_some() {}
 }
 
 fn count(len: usize) -> u32 {
@@ -138,6 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::control;
 
     fn example() -> MuxerState {
         let addr = SockAddr::Inet("127.0.0.1:80".parse().unwrap());
@@ -158,12 +189,17 @@ mod tests {
             ready: 2,
             waiter: Some(4001),
         };
-        let dgram = DgramState { guest: 7000, csocket: None, family: Family::V4, peer: Some(addr) };
+        let dgram = DgramState { guest: 7000, csocket: None, family: Family::V4, peer: Some(addr.clone()) };
+        let reply = |port, reply| ReplyState { port, csocket: 4000, reply };
         MuxerState {
             next_port: 70_000,
             streams: vec![stream],
             listeners: vec![listener],
             dgrams: vec![dgram],
+            replies: vec![
+                reply(control::CONNECT, Reply::Result(-111)),
+                reply(control::GETNAME, Reply::Name(addr)),
+            ],
         }
     }
 
@@ -176,7 +212,43 @@ mod tests {
     #[test]
     fn what_is_saved_is_loaded() {
         let state = example();
-        assert_eq!(load(&mut Reader::new(&bytes(&state))).unwrap(), state);
+        assert_eq!(load(&mut Reader::new(&bytes(&state)), 2).unwrap(), state);
+    }
+
+    /// As the first version of the section has it.
+    const FIRST: &str = "70110100\
+        01000000 88130000 6c020000 01a00f0000 0200 01 0000000000\
+        01000000 70170000 01a10f0000 10000000 020000507f0000010000000000000000 05000000 00 02000000 01a10f0000\
+        01000000 581b0000 0000000000 0200 01 10000000 020000507f0000010000000000000000";
+
+    #[test]
+    fn the_first_version_is_loaded_without_answers() {
+        let digits: String = FIRST.split_whitespace().collect();
+        let old: Vec<u8> = (0..digits.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+            .collect();
+        let mut r = Reader::new(&old);
+        let want = MuxerState { replies: Vec::new(), ..example() };
+        assert_eq!(load(&mut r, 1).unwrap(), want);
+        r.finish().unwrap();
+        assert!(load(&mut Reader::new(&old), 2).is_err());
+        // The rest is as it was.
+        assert!(bytes(&example()).starts_with(&old));
+    }
+
+    #[test]
+    fn answers_come_from_the_ports_that_give_them() {
+        let mut state = example();
+        state.replies[0].port = 80;
+        let loaded = load(&mut Reader::new(&bytes(&state)), 2);
+        assert!(
+            matches!(
+                loaded,
+                Err(RestoreError::Decode(DecodeError::Value { field: "reply.port", value: 80 }))
+            ),
+            "{loaded:?}"
+        );
     }
 
     proptest! {

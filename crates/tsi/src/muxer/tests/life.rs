@@ -1,3 +1,4 @@
+use super::requests::listening_on;
 use super::*;
 use crate::config::{Dial, UnixPort};
 use crate::io::{ReadOutcome, Verdict};
@@ -154,12 +155,56 @@ fn a_restored_muxer_owes_replies_and_keeps_listeners() {
 }
 
 #[test]
+fn answers_that_the_guest_has_not_taken_are_given_after_a_restore() {
+    let mut b = Bench::new();
+    listening_on(&mut b, 6000, 5, "0.0.0.0:80");
+    b.create(GP, 2, 1);
+    b.connect("192.0.2.1:1");
+    let Action::Connect { socket, .. } = b.action() else { panic!() };
+    b.event(socket, SocketEvent::Refused(111));
+    b.ask(control::GETNAME, &[6000, 620, 0].map(u32::to_le_bytes).concat());
+    b.ask(control::ACCEPT, &[6000, 0x800].map(u32::to_le_bytes).concat());
+    b.create(6001, 2, 1);
+    b.ask_addr(control::CONNECT, 6001, "192.0.2.1:2");
+    // A packet of a stream is none of them.
+    b.send((9, 9), op::RW, |h| h.len = 1);
+    let state = b.muxer.save();
+
+    let mut b = Bench::new();
+    b.muxer.restore(&state).unwrap();
+    let again = b.muxer.save();
+    assert_eq!(again.replies.len(), 4);
+    let mut name = [0; 136];
+    let want =
+        [(control::CONNECT, -111), (control::GETNAME, 0), (control::ACCEPT, -11), (control::CONNECT, -104)];
+    for (port, result) in want {
+        let packet = b.muxer.poll_packet().unwrap();
+        let Header { src_port, dst_port, kind, op, .. } = packet.header;
+        assert_eq!((src_port, dst_port, kind, op), (port, CSOCKET, kind::DGRAM, op::RW));
+        let bytes = packet.payload.unwrap();
+        assert_eq!(i32::from_le_bytes(*bytes.first_chunk().unwrap()), result);
+        if port == control::GETNAME {
+            name = *bytes;
+        }
+    }
+    assert_eq!(name[4..12], [16, 0, 0, 0, 2, 0, 0, 80]);
+    assert!(b.muxer.poll_packet().is_none());
+    // More than can wait are refused.
+    let mut b = Bench::with(|c| (c.limits.messages, c.limits.records) = (2, 3));
+    let mut many = MuxerState { replies: state.replies, ..MuxerState::default() };
+    many.replies.extend_from_within(..);
+    let limit = StateError::TooManyReplies { found: 6, limit: 5 };
+    assert_eq!(b.muxer.restore(&many), Err(limit));
+}
+
+#[test]
 fn a_restored_datagram_socket_connects_again_only_if_the_policy_lets_it() {
     let mut b = Bench::new();
     b.create(6002, 2, 2);
     b.ask_addr(control::CONNECT, 6002, "192.0.2.1:53");
     let Action::ConnectDatagram { socket, .. } = b.action() else { panic!() };
     b.event(socket, SocketEvent::Connected);
+    b.packets();
     let state = b.muxer.save();
 
     let mut b = Bench::with(|c| c.ask_policy = true);
