@@ -85,6 +85,11 @@ fn a_restarted_connect_gets_one_reply_and_a_new_address_a_new_attempt() {
     assert!(b.packets().is_empty());
     b.event(new, SocketEvent::Connected);
     assert_eq!(b.packets(), [(op::RESPONSE, GP, 620, 0)]);
+    // It is the one the guest asked for last, and there is no other.
+    b.ask(control::GETNAME, &[GP, 620, 1].map(u32::to_le_bytes).concat());
+    let name = b.muxer.poll_packet().unwrap().payload.unwrap();
+    assert_eq!(name[..16], [0, 0, 0, 0, 16, 0, 0, 0, 2, 0, 0, 1, 192, 0, 2, 2]);
+    assert_eq!((b.muxer.open_sockets(), b.actions()), (1, vec![]));
 }
 
 #[test]
