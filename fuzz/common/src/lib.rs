@@ -22,7 +22,7 @@ pub use purlin_init::fuzz::{
     workload as init_workload,
 };
 pub use purlin_tsi::fuzz::{tsi_ops, vsock_packet};
-pub use purlin_tsi::shell::tsi_state;
+pub use purlin_tsi::shell::{tsi_state, vsock_rings};
 pub use purlin_vmm_core::boot::cmdline::fuzz as cmdline;
 pub use purlin_vmm_core::boot::initramfs::fuzz::initramfs_build;
 pub use purlin_vmm_core::boot::kernel::fuzz::kernel_image;
@@ -56,4 +56,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("tsi_state", tsi_state),
     ("virtqueue_ops", virtqueue_ops),
     ("vsock_packet", vsock_packet),
+    ("vsock_rings", vsock_rings),
 ];

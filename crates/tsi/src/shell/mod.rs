@@ -18,6 +18,8 @@ mod courtesy;
 mod device;
 mod egress;
 mod events;
+#[cfg(any(test, feature = "test-utils"))]
+mod fuzz;
 mod gate;
 mod host;
 mod inbound;
@@ -38,5 +40,8 @@ mod tests;
 
 pub use device::{Vsock, VsockConfig, VsockError};
 pub use egress::EgressHandle;
+#[cfg(any(test, feature = "test-utils"))]
+#[doc(hidden)]
+pub use fuzz::vsock_rings;
 #[doc(hidden)]
 pub use state::tsi_state;
