@@ -2,10 +2,12 @@
 //! corpora on a stable compiler. One file per target; each function panics if a property does not hold.
 
 mod cursor;
+mod device_restore;
 mod mmio_regs;
 mod section_decode;
 mod virtqueue_ops;
 
+pub use device_restore::device_restore;
 pub use mmio_regs::mmio_regs;
 pub use section_decode::section_decode;
 pub use virtqueue_ops::virtqueue_ops;
@@ -13,6 +15,7 @@ pub use virtqueue_ops::virtqueue_ops;
 pub use purlin::fuzz::{capi_calls, control_requests};
 pub use purlin_devices::legacy::acpi_power::fuzz::acpi_ops;
 pub use purlin_devices::legacy::i8042::fuzz::i8042_ops;
+pub use purlin_devices::legacy::serial::fuzz::serial_ops;
 pub use purlin_devices::virtio::balloon::fuzz::balloon_ops;
 pub use purlin_devices::virtio::console::console_ops;
 pub use purlin_devices::virtio::fs::fuzz::fs_request;
@@ -38,6 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cmdline", cmdline),
     ("console_ops", console_ops),
     ("control_requests", control_requests),
+    ("device_restore", device_restore),
     ("dhcp", dhcp),
     ("egress_dns", egress_dns),
     ("egress_policy", egress_policy),
@@ -52,6 +56,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("kernel_image", kernel_image),
     ("mmio_regs", mmio_regs),
     ("section_decode", section_decode),
+    ("serial_ops", serial_ops),
     ("tsi_ops", tsi_ops),
     ("tsi_state", tsi_state),
     ("virtqueue_ops", virtqueue_ops),

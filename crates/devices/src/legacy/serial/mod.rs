@@ -7,6 +7,8 @@
 //!
 //! Pure: `uart`. With descriptors: `worker`, and [`Serial`] through the loop.
 
+#[cfg(any(test, feature = "test-utils"))]
+pub mod fuzz;
 mod uart;
 mod worker;
 

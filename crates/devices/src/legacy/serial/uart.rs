@@ -16,12 +16,12 @@ use vm_superio::serial::{NoEvents, Serial, SerialState};
 use vmm_sys_util::eventfd::EventFd;
 
 /// Bytes the receiver holds (the FIFO of a 16550A is 16; drivers cope with more).
-const FIFO: u32 = 64;
+pub(super) const FIFO: u32 = 64;
 /// Bytes sent that the host has not taken, from which on the transmitter is full. A driver may send a FIFO's
 /// worth after it last looked.
-const OUTBOX_FULL: usize = 64 << 10;
+pub(super) const OUTBOX_FULL: usize = 64 << 10;
 /// Bytes kept at most; a driver that does not look loses the rest.
-const OUTBOX_LIMIT: usize = OUTBOX_FULL + 4096;
+pub(super) const OUTBOX_LIMIT: usize = OUTBOX_FULL + 4096;
 
 const DATA: u64 = 0;
 const IER: u8 = 1;

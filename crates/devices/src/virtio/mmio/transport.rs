@@ -216,7 +216,11 @@ impl<D: VirtioDevice> MmioTransport<D> {
         if registers.status() & status::FEATURES_OK != 0 {
             self.device.ack_features(registers.driver_features());
         }
-        self.device.restore(device, context)?;
+        if let Err(e) = self.device.restore(device, context) {
+            // What it was told of has not happened.
+            self.device.ack_features(self.registers.driver_features());
+            return Err(e);
+        }
         self.registers = registers;
         self.interrupt.restore(interrupt_status, needs_reset);
         self.show();
