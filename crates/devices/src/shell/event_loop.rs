@@ -7,7 +7,8 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -56,8 +57,38 @@ pub(super) type TakeReply = Result<Box<dyn Any + Send>, String>;
 
 enum Command {
     Add(BoxedWorker, SyncSender<WorkerId>),
-    Take(WorkerId, Instant, SyncSender<TakeReply>),
+    Take(WorkerId, Instant, SyncSender<TakeReply>, Arc<Claim>),
     Stop,
+}
+
+/// A question that the one side may begin to answer, or the other give up, whichever comes first.
+#[derive(Debug, Default)]
+struct Claim(AtomicBool);
+
+impl Claim {
+    /// True for the first of both.
+    fn get(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// A worker that was asked back.
+pub(super) struct Asked {
+    reply: Receiver<TakeReply>,
+    claim: Arc<Claim>,
+}
+
+impl Asked {
+    /// The answer, unless there is none before `deadline`.
+    pub fn wait(&self, deadline: Instant) -> Result<TakeReply, RecvTimeoutError> {
+        self.reply.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// After the deadline given with the question: the worker stays in its loop, with `None`, or the loop was quicker.
+    pub fn give_up(&self) -> Option<Result<TakeReply, RecvError>> {
+        // The loop waits no longer than that deadline either.
+        (!self.claim.get()).then(|| self.reply.recv())
+    }
 }
 
 /// Sends workers to a loop and takes them back. Cheap to clone; usable from any thread but the loop's own.
@@ -80,11 +111,12 @@ impl LoopHandle {
         rx.recv().map_err(|_| io::Error::other("device loop has ended"))
     }
 
-    /// Asks for a worker back; the answer comes through the receiver.
-    pub(super) fn take(&self, id: WorkerId, deadline: Instant) -> io::Result<Receiver<TakeReply>> {
-        let (tx, rx) = std::sync::mpsc::sync_channel(1);
-        self.send(Command::Take(id, deadline, tx))?;
-        Ok(rx)
+    /// Asks for a worker back.
+    pub(super) fn take(&self, id: WorkerId, deadline: Instant) -> io::Result<Asked> {
+        let (tx, reply) = std::sync::mpsc::sync_channel(1);
+        let claim = Arc::<Claim>::default();
+        self.send(Command::Take(id, deadline, tx, claim.clone()))?;
+        Ok(Asked { reply, claim })
     }
 }
 
@@ -163,7 +195,7 @@ impl Drop for EventLoop {
     fn drop(&mut self) {
         let _ = self.handle.send(Command::Stop);
         // The sender is dropped at the end of the thread: a disconnect, never a message.
-        let ended = self.done.recv_timeout(JOIN_LIMIT) != Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+        let ended = self.done.recv_timeout(JOIN_LIMIT) != Err(RecvTimeoutError::Timeout);
         let Some(thread) = self.thread.take() else { return };
         if !ended {
             log::error!("device thread {:?} does not end; it is left behind", thread.thread().name());
@@ -224,7 +256,10 @@ fn run(
                     only = woken.map(|_| id);
                     let _ = reply.send(id);
                 }
-                Ok(Command::Take(id, deadline, reply)) => {
+                Ok(Command::Take(id, deadline, reply, claim)) => {
+                    if !claim.get() {
+                        continue;
+                    }
                     let mut taken = take(&mut manager, id, deadline);
                     if let (Ok(worker), Some(wake)) = (&mut taken, woken) {
                         worker.stops_waiting(wake);
@@ -284,7 +319,7 @@ mod tests {
         let gone = devices
             .handle()
             .take(id, Instant::now())
-            .and_then(|reply| reply.recv().map(|_| ()).map_err(io::Error::other));
+            .and_then(|asked| asked.reply.recv().map(|_| ()).map_err(io::Error::other));
         assert!(gone.is_err(), "the loop has ended");
     }
 
@@ -383,7 +418,7 @@ mod tests {
             let second = Broken(EventFd::new(EFD_NONBLOCK).unwrap());
             assert!(devices.handle().add(Box::new(second)).is_err(), "there is one already");
             let back = devices.handle().take(id, Instant::now()).unwrap();
-            let back: Box<dyn Any> = back.recv_timeout(JOIN_LIMIT).unwrap().unwrap();
+            let back: Box<dyn Any> = back.wait(Instant::now() + JOIN_LIMIT).unwrap().unwrap();
             worker = *back.downcast::<Sleeper>().unwrap();
         }
     }

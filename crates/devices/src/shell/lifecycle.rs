@@ -60,7 +60,7 @@ impl<W: QueueWorker> WorkerSlot<W> {
     /// Parks the worker for a reset. After [`ResetProgress::Done`] it is parked, or there is none.
     pub fn park_for_reset(&mut self) -> ResetProgress {
         let now = Instant::now();
-        match self.park(now.checked_add(RESET_WAIT).unwrap_or(now)) {
+        match self.park_some_time(now.checked_add(RESET_WAIT).unwrap_or(now)) {
             Err(_) if !self.is_empty() => ResetProgress::Pending,
             _ => ResetProgress::Done,
         }

@@ -1,5 +1,6 @@
 //! The serial lines of a machine.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 
@@ -52,6 +53,8 @@ pub(super) fn make(
 ) -> Result<SerialLines, BuildError> {
     let refused = BuildError::host("serial line");
     let mut made = SerialLines::default();
+    // Two of them have one pin.
+    let mut pins = BTreeMap::new();
     for (SerialLine { input, output }, (port, irq)) in lines.into_iter().zip(SERIAL_LINES) {
         if let Some(input) = &input
             && terminal_size(input.as_fd()).is_ok()
@@ -59,7 +62,8 @@ pub(super) fn make(
             let terminal = input.try_clone().map_err(&refused)?;
             consoles.hold(RawMode::enable(terminal, false).map_err(BuildError::host("terminal mode"))?);
         }
-        let line = Serial::new(input, output, vm.irq_line(irq), device_loop.handle()).map_err(&refused)?;
+        let pin = pins.entry(irq).or_insert_with(|| vm.irq_line(irq)).clone();
+        let line = Serial::new(input, output, pin, device_loop.handle()).map_err(&refused)?;
         buses.pio.insert(port, SERIAL_LEN, line.registers())?;
         let line = Arc::new(Mutex::new(line));
         slots.add_legacy(line.clone());

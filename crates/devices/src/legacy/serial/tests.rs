@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
@@ -168,6 +169,27 @@ fn ends_that_go_away() {
         let line = Line::new(end, None);
         line.write(0, b'x');
         eventually("it is dropped", || line.serial.flush(soon()) == 0);
+    }
+}
+
+/// The loop watches open files, not numbers: one that was closed here is still there.
+#[test]
+fn an_input_that_others_hold_too_can_end() {
+    let (ours, mut peer) = UnixStream::pair().unwrap();
+    peer.set_read_timeout(Some(SOON)).unwrap();
+    let (input, _held) = (ours.try_clone().unwrap(), ours.try_clone().unwrap());
+    let mut line = Line::new(Some(input.into()), Some(ours.into()));
+    peer.write_all(b"in").unwrap();
+    assert_eq!(line.received(2), b"in");
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    for byte in *b"out" {
+        line.serial.quiesce(soon()).unwrap();
+        line.serial.resume();
+        line.write(0, byte);
+        let mut got = [0];
+        peer.read_exact(&mut got).unwrap();
+        assert_eq!(got, [byte]);
     }
 }
 

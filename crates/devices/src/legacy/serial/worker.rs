@@ -12,7 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::uart::Uart;
 use crate::shell::QueueWorker;
-use crate::virtio::console::FdEnd;
+use crate::virtio::console::{FdEnd, block_signal};
 
 /// Bytes moved at once.
 const CHUNK: usize = 4096;
@@ -28,6 +28,9 @@ pub(super) struct Worker {
     /// Read, and not taken by the guest yet.
     received: Vec<u8>,
     watched: [Option<RawFd>; 2],
+    /// Ended in this turn. Somebody else may have the same open files, so what the loop watches must be taken from it while they
+    /// still have the numbers it knows.
+    ended: Vec<FdEnd>,
 }
 
 /// Why a direction stopped.
@@ -52,7 +55,7 @@ impl Worker {
         input: Option<FdEnd>,
         output: Option<FdEnd>,
     ) -> Self {
-        Worker { uart, wake, input, output, received: Vec::new(), watched: [None; 2] }
+        Worker { uart, wake, input, output, received: Vec::new(), watched: [None; 2], ended: Vec::new() }
     }
 
     /// Read, and not taken by the guest.
@@ -83,7 +86,7 @@ impl Worker {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => {
                     log::warn!("serial line: output ends: {e}");
-                    self.output = None;
+                    self.ended.extend(self.output.take());
                 }
             }
         }
@@ -104,13 +107,13 @@ impl Worker {
             let mut bytes = [0; 64];
             match input.read(&[VolatileSlice::from(bytes.as_mut_slice())], usize::MAX) {
                 // The end, or a terminal that hung up: nothing more will come.
-                Ok(0) => self.input = None,
+                Ok(0) => self.ended.extend(self.input.take()),
                 Ok(count) => self.received.extend(bytes.iter().take(count)),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Pause::Host,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => {
                     log::warn!("serial line: input ends: {e}");
-                    self.input = None;
+                    self.ended.extend(self.input.take());
                 }
             }
         }
@@ -125,9 +128,9 @@ impl Worker {
             let _ = self.wake.write(1);
         }
         let [input, output] = pauses.map(|pause| pause == Pause::Host);
-        // A direction that ended is not watched any more, by the descriptor it had.
         self.watch(ops, 0, fds[0].filter(|_| input), EventSet::IN);
         self.watch(ops, 1, fds[1].filter(|_| output), EventSet::OUT);
+        self.ended.clear();
         let lost = lock(&self.uart).take_lost();
         if lost > 0 {
             log::debug!("serial line: {lost} bytes lost: written without looking whether there was room");
@@ -152,6 +155,8 @@ impl Worker {
 
 impl MutEventSubscriber for Worker {
     fn init(&mut self, ops: &mut EventOps) {
+        // A reader that closed its pipe ends the output, not the process; the loop's thread is ours.
+        block_signal(libc::SIGPIPE);
         self.watched = [None; 2];
         if let Err(e) = ops.add(Events::new_raw(self.wake.as_raw_fd(), EventSet::IN)) {
             log::error!("serial line cannot be served: {e}");

@@ -160,7 +160,7 @@ fn signal_set(signal: libc::c_int) -> libc::sigset_t {
 }
 
 /// Blocks `signal` in the calling thread for good; for threads that are ours.
-pub(super) fn block_signal(signal: libc::c_int) {
+pub(crate) fn block_signal(signal: libc::c_int) {
     let set = signal_set(signal);
     // SAFETY: `set` is initialised, and no old mask is asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
