@@ -292,7 +292,7 @@ mod tests {
     /// The host prints it.
     #[test]
     fn texts_cannot_command_a_terminal() {
-        let said = event(b"\x03\x01\x0d\0\x07\x02\0\0\0\x1b[2J\na\xc2\x9b\xff");
+        let said = event(b"\x03\x01\x0e\0\x07\x02\0\0\0\x1b[2J\na\xc2\x9b\xff");
         let Some(Event::SetupFailed { message, .. }) = said else { panic!("{said:?}") };
         assert_eq!(message, "\u{fffd}[2J\u{fffd}a\u{fffd}\u{fffd}");
     }
