@@ -100,15 +100,15 @@ pub(super) fn open_path(dir: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Err
     retry(|| openat2(dir, path, flags, Mode::empty(), resolve))
 }
 
-/// Creates a regular file; it must not exist. A single component, so nothing is followed.
+/// Creates a regular file; it must not exist. A single component, so nothing is followed. Without O_APPEND, as [`reopen`].
 pub(super) fn create_at(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags, mode: Mode) -> Result<File, Errno> {
-    let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = (flags - OFlags::APPEND) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     retry(|| openat(dir, name, flags, mode)).map(File::from)
 }
 
-/// Creates a regular file without a name in a directory's file system.
+/// Creates a regular file without a name in a directory's file system. Without O_APPEND, as [`reopen`].
 pub(super) fn create_nameless(dir: BorrowedFd<'_>, flags: OFlags, mode: Mode) -> Result<File, Errno> {
-    let flags = flags | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let flags = (flags - OFlags::APPEND) | OFlags::TMPFILE | OFlags::CLOEXEC;
     retry(|| openat(dir, c".", flags, mode)).map(File::from)
 }
 

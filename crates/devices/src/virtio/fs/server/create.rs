@@ -52,7 +52,7 @@ impl FileServer {
         let mode = Mode::from_raw_mode(args.mode & 0o7777);
         let made = {
             let _acting = self.act_as(header)?;
-            self.with_room(|_| sys::create_at(dir.as_fd(), name, flags - OFlags::APPEND, mode))
+            self.with_room(|_| sys::create_at(dir.as_fd(), name, flags, mode))
         };
         match made {
             Ok(file) => {
@@ -79,7 +79,7 @@ impl FileServer {
         let mode = Mode::from_raw_mode(args.mode & 0o7777);
         let file = {
             let _acting = self.act_as(header)?;
-            self.with_room(|_| sys::create_nameless(dir.as_fd(), flags - OFlags::APPEND, mode))?
+            self.with_room(|_| sys::create_nameless(dir.as_fd(), flags, mode))?
         };
         sys::stat_made(dir.as_fd(), file.as_fd(), mode)?;
         let entry = self.learn_nameless(&file)?;
