@@ -17,6 +17,7 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::failure::{Failure, OnFailure};
+use super::sys::block_signal;
 
 /// The part of an active device that owns its queues and descriptors.
 ///
@@ -161,6 +162,8 @@ impl EventLoop {
         let to_tell = Arc::clone(&failure);
         let woken = for_one.then(|| wake.clone());
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // A reader that closed its pipe is an error of one worker, not the end of the process.
+            block_signal(libc::SIGPIPE);
             let ended = catch_unwind(AssertUnwindSafe(|| run(manager, &rx, woken.as_deref())));
             drop(rx);
             match ended {

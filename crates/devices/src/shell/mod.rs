@@ -7,6 +7,7 @@ mod failure;
 mod lifecycle;
 mod pool;
 mod slot;
+pub(crate) mod sys;
 
 pub use breakage::Breakage;
 pub use event_loop::{EventLoop, LoopHandle, QueueWorker, WorkerId};

@@ -12,7 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::uart::Uart;
 use crate::shell::QueueWorker;
-use crate::virtio::console::{FdEnd, block_signal};
+use crate::virtio::console::FdEnd;
 
 /// Bytes moved at once.
 const CHUNK: usize = 4096;
@@ -155,8 +155,6 @@ impl Worker {
 
 impl MutEventSubscriber for Worker {
     fn init(&mut self, ops: &mut EventOps) {
-        // A reader that closed its pipe ends the output, not the process; the loop's thread is ours.
-        block_signal(libc::SIGPIPE);
         self.watched = [None; 2];
         if let Err(e) = ops.add(Events::new_raw(self.wake.as_raw_fd(), EventSet::IN)) {
             log::error!("serial line cannot be served: {e}");

@@ -115,7 +115,6 @@ pub use port::{Port, PortRole, PortSpec};
 pub use protocol::{
     GuestMessage, HEADER_LEN, HostMessage, MAX_NAME_LEN, ProtocolError, ResizeOrder, WindowSize,
 };
-pub(crate) use sys::block_signal;
 pub use tty::{RawMode, terminal_size};
 
 /// VIRTIO_CONSOLE_F_SIZE: the configuration space has a size (virtio 1.2 §5.3.3).

@@ -9,6 +9,7 @@ use purlin_vmm_core::memory::VolatileSlice;
 
 use super::protocol::WindowSize;
 use super::ring::MAX_SLICES;
+use crate::shell::sys::signal_set;
 
 /// Guest memory as an argument of a vectored system call.
 struct IoVecs<'a, 'm> {
@@ -146,24 +147,6 @@ pub(super) fn access(fd: BorrowedFd<'_>) -> io::Result<(bool, bool)> {
     }
     let mode = flags & libc::O_ACCMODE;
     Ok((mode != libc::O_WRONLY, mode != libc::O_RDONLY))
-}
-
-fn signal_set(signal: libc::c_int) -> libc::sigset_t {
-    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set it is given.
-    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-    // SAFETY: initialised by the call above.
-    let mut set = unsafe { set.assume_init() };
-    // SAFETY: `set` is an initialised set.
-    unsafe { libc::sigaddset(&mut set, signal) };
-    set
-}
-
-/// Blocks `signal` in the calling thread for good; for threads that are ours.
-pub(crate) fn block_signal(signal: libc::c_int) {
-    let set = signal_set(signal);
-    // SAFETY: `set` is initialised, and no old mask is asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
 }
 
 /// Keeps a signal from the calling thread while it lives, and takes back one that was raised meanwhile.

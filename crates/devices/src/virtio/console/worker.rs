@@ -16,7 +16,7 @@ use super::io::{HostInput, HostOutput};
 use super::order::Registration;
 use super::protocol::ResizeOrder;
 use super::ring::{self, RingError};
-use super::{CONTROL_RX, CONTROL_TX, port_of_queue, sys};
+use super::{CONTROL_RX, CONTROL_TX, port_of_queue};
 use crate::shell::{Breakage, QueueWorker};
 use crate::virtio::{DeviceQueue, Interrupt, Signal};
 
@@ -301,9 +301,6 @@ impl MutEventSubscriber for Worker {
     }
 
     fn init(&mut self, ops: &mut EventOps) {
-        // A reader that closed its pipe is an error of that port, not the end of the process; the loop's
-        // thread is ours.
-        sys::block_signal(libc::SIGPIPE);
         self.register(ops);
         self.announce();
         self.serve_all();
