@@ -1,13 +1,11 @@
 //! Initial RAM disks made on the host, memory sized by them, nodes and processors of the host.
 
-use std::time::Duration;
-
 use purlin::initramfs::shell::{BaseCache, InitramfsBuilder};
 use purlin::numa::{Node, Topology};
 use purlin::{ExitReason, Vm, VmConfig};
 use tempfile::TempDir;
 
-use crate::guest::{Kernels, RESET, SPIN, wait};
+use crate::guest::{Kernels, RESET, SPIN, field, statuses, wait};
 
 const MIB: u64 = 1 << 20;
 
@@ -99,24 +97,14 @@ fn what_cannot_be_made_is_refused_by_its_field() {
     refused(machine().worker_cpus([1023]), &["worker_cpus", "1023"]);
 }
 
-/// The processors that the kernel allows the threads of this process that have this name, of which there soon is one.
+/// The processors that the kernel allows the threads of this process that have this name.
 fn allowed(thread: &str) -> Vec<String> {
-    let name = format!("Name:\t{thread}\n");
-    loop {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        let all = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
-        let found: Vec<_> =
-            all.filter(|status| status.starts_with(&name)).map(|status| cpus(&status)).collect();
-        if !found.is_empty() {
-            return found;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    statuses(thread).iter().map(|status| cpus(status)).collect()
 }
 
 /// Of a text like `/proc/self/status`.
 fn cpus(status: &str) -> String {
-    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t")).unwrap().to_owned()
+    field(status, "Cpus_allowed_list").to_owned()
 }
 
 /// In a process of its own, as nextest has it; with plain cargo the names of other tests' threads are the same, so of

@@ -66,3 +66,24 @@ fn elf(code: &[u8]) -> Vec<u8> {
 pub fn wait(vm: &Vm) -> VmExit {
     vm.wait_timeout(LIMIT).unwrap().expect("the guest does not end")
 }
+
+/// What the kernel says (`/proc/self/task/*/status`) of the threads of this process that have this name, of which there
+/// soon is one.
+pub fn statuses(thread: &str) -> Vec<String> {
+    let name = format!("Name:\t{thread}\n");
+    loop {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let all = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
+        let found: Vec<_> = all.filter(|status| status.starts_with(&name)).collect();
+        if !found.is_empty() {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A field of such a text.
+pub fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.unwrap().trim()
+}

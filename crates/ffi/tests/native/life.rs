@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use purlin::{ExitReason, VmError};
 
-use crate::guest::{Kernels, RESET, SPIN, wait};
+use crate::guest::{Kernels, RESET, SPIN, field, statuses, wait};
 
 /// Killed before it starts, while it starts, while it runs, paused or not, once or often: it always ends.
 #[test]
@@ -75,9 +75,5 @@ fn a_paused_machine_is_at_rest() {
 
 /// How often a thread of this process has waited for something.
 fn wake_ups(thread: &str) -> u64 {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let mut all = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
-    let status = all.find(|status| status.starts_with(&format!("Name:\t{thread}\n"))).unwrap();
-    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-    count.unwrap().trim().parse().unwrap()
+    field(&statuses(thread)[0], "voluntary_ctxt_switches").parse().unwrap()
 }

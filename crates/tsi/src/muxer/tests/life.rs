@@ -4,6 +4,20 @@ use crate::config::{Dial, UnixPort};
 use crate::io::{ReadOutcome, Verdict};
 use crate::wire::{UnixAddr, shut};
 
+/// Of a byte, from and to this port, as a guest's socket sends it to its destination.
+fn datagram(port: u32) -> Header {
+    Header {
+        src_cid: 3,
+        dst_cid: 2,
+        src_port: port,
+        dst_port: port,
+        len: 1,
+        kind: kind::DGRAM,
+        op: op::RW,
+        ..Header::default()
+    }
+}
+
 fn ports(config: &mut MuxerConfig) {
     let entry = |port, name: &[u8], dial| UnixPort { port, path: UnixAddr::new(name).unwrap(), dial };
     config.unix_ports = vec![entry(7, b"/seven", Dial::Guest), entry(8, b"/eight", Dial::Host)];
@@ -135,16 +149,7 @@ fn a_restored_muxer_owes_replies_and_keeps_listeners() {
     b.connect("192.0.2.1:80");
     assert!(matches!(b.action(), Action::Connect { .. }));
     // The datagram socket connects again with its first datagram.
-    let header = Header {
-        src_cid: 3,
-        dst_cid: 2,
-        src_port: 6002,
-        dst_port: 6002,
-        len: 1,
-        kind: kind::DGRAM,
-        op: op::RW,
-        ..Header::default()
-    };
+    let header = datagram(6002);
     assert_eq!(b.muxer.handle_packet(b.now, &header, &[]), Disposition::Done);
     let Action::ConnectDatagram { socket, .. } = b.action() else { panic!() };
     b.event(socket, SocketEvent::Connected);
@@ -209,16 +214,7 @@ fn a_restored_datagram_socket_connects_again_only_if_the_policy_lets_it() {
 
     let mut b = Bench::with(|c| c.ask_policy = true);
     b.muxer.restore(&state).unwrap();
-    let header = Header {
-        src_cid: 3,
-        dst_cid: 2,
-        src_port: 6002,
-        dst_port: 6002,
-        len: 1,
-        kind: kind::DGRAM,
-        op: op::RW,
-        ..Header::default()
-    };
+    let header = datagram(6002);
     for denied in 1..=2 {
         assert_eq!(b.muxer.handle_packet(b.now, &header, &[]), Disposition::Done);
         let Action::AskPolicy { id, flow } = b.action() else { panic!() };

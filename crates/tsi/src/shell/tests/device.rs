@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use purlin_devices::testing::Buf;
 use purlin_devices::virtio::{ResetProgress, RestoreError, SaveError, VirtioDevice};
 
-use super::guest::{GP, Guest, LIMIT, RX_BUFFER, config, pattern, rings, sockaddr};
+use super::guest::{GP, Guest, LIMIT, config, pattern, rings, sockaddr};
 use crate::config::{Dial, MuxerConfig, UnixPort};
 use crate::shell::{Vsock, VsockConfig, VsockError};
 use crate::wire::{HEADER_LEN, UnixAddr, control, op};
@@ -22,18 +22,7 @@ fn a_megabyte_down_and_its_end() {
     let sent = bytes.clone();
     // Written and closed at once.
     let writer = std::thread::spawn(move || peer.write_all(&sent).unwrap());
-    let mut got = Vec::new();
-    loop {
-        let (header, payload) = guest.next();
-        match header.op {
-            op::RW => got.extend(payload),
-            op::SHUTDOWN => break,
-            other => panic!("op {other} after {} bytes", got.len()),
-        }
-        if got.len() as u32 % (64 << 10) < RX_BUFFER {
-            guest.stream(620, op::CREDIT_UPDATE, got.len() as u32, &[]);
-        }
-    }
+    let got = guest.receive_to_end(64 << 10);
     writer.join().unwrap();
     assert!(got == bytes, "{} bytes", got.len());
     guest.stream(620, op::SHUTDOWN, got.len() as u32, &[]);

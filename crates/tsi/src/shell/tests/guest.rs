@@ -18,7 +18,7 @@ use crate::wire::{HEADER_LEN, Header, SockAddr, control, kind, op};
 
 pub const LIMIT: Duration = Duration::from_secs(20);
 pub const GP: u32 = 5000;
-pub const RX_BUFFER: u32 = 3776;
+const RX_BUFFER: u32 = 3776;
 
 pub struct Guest {
     pub device: Vsock,
@@ -139,6 +139,23 @@ impl Guest {
             self.offer(used.len());
         }
         used.len()
+    }
+
+    /// All that comes on the stream until its end is announced. The device hears after so many bytes each time that there
+    /// is room again.
+    pub fn receive_to_end(&mut self, credit_after: usize) -> Vec<u8> {
+        let mut got = Vec::new();
+        loop {
+            let (header, payload) = self.next();
+            match header.op {
+                op::RW => got.extend(payload),
+                op::SHUTDOWN => return got,
+                other => panic!("op {other} after {} bytes", got.len()),
+            }
+            if got.len() % credit_after < RX_BUFFER as usize {
+                self.stream(620, op::CREDIT_UPDATE, got.len() as u32, &[]);
+            }
+        }
     }
 
     /// The next packet of the device.
